@@ -1,0 +1,39 @@
+//! Which provider runs which part of a graph: the one place with unsafe code, because `ort` does not wrap the
+//! calls that tell it.
+#![allow(unsafe_code)]
+
+use std::{collections::BTreeMap, ffi::CStr, ptr, slice};
+
+use ort::{AsPointer, session::Session};
+
+/// Counts the nodes that each provider runs. The session must have been opened with
+/// `session.record_ep_graph_assignment_info`.
+pub(crate) fn provider_nodes(session: &Session) -> Result<BTreeMap<String, u32>, ort::Error> {
+    let api = ort::api();
+    let mut counts = BTreeMap::new();
+    let mut subgraphs = ptr::null();
+    let mut subgraph_count = 0;
+    // SAFETY: the session pointer lives as long as `session`; the runtime writes a pointer to an array that it
+    // keeps with the session, and its length. A null status means success, and `result_from_status` takes over
+    // any other.
+    unsafe {
+        ort::Error::result_from_status((api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &raw mut subgraphs, &raw mut subgraph_count))?;
+    }
+    if subgraphs.is_null() {
+        return Ok(counts);
+    }
+    // SAFETY: the runtime gave this pointer and length together just now.
+    for &subgraph in unsafe { slice::from_raw_parts(subgraphs, subgraph_count) } {
+        let mut name = ptr::null();
+        let mut nodes = ptr::null();
+        let mut node_count = 0usize;
+        // SAFETY: `subgraph` comes from the array above; the runtime keeps the name and the nodes with the session.
+        let provider = unsafe {
+            ort::Error::result_from_status((api.EpAssignedSubgraph_GetEpName)(subgraph, &raw mut name))?;
+            ort::Error::result_from_status((api.EpAssignedSubgraph_GetNodes)(subgraph, &raw mut nodes, &raw mut node_count))?;
+            if name.is_null() { continue } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+        };
+        *counts.entry(provider).or_default() += u32::try_from(node_count).unwrap_or(u32::MAX);
+    }
+    Ok(counts)
+}

@@ -1,0 +1,209 @@
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// The name of the file that makes a folder a model folder.
+pub(crate) const MANIFEST: &str = "quintet.toml";
+
+/// A model folder: its manifest, and where it is.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    /// The model's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What `quintet.toml` says.
+    pub manifest: Manifest,
+    path: PathBuf,
+    section: toml::Table,
+}
+
+/// What every model's `quintet.toml` says, whatever its kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The manifest's format: 1.
+    pub schema: u32,
+    /// What the model is, in lower case: "causal-lm", "gan", "vae" and so on. The table of the same name, with
+    /// '_' for '-', holds what only that kind has.
+    pub kind: String,
+    /// One line about it.
+    pub description: String,
+    /// Under which licence its weights may be used.
+    pub license: String,
+    /// What it was trained on.
+    pub training_data: Vec<String>,
+    /// The largest difference between a golden output and the runtime's: absolute below 1, relative above.
+    pub golden_tolerance: f64,
+    /// The SHA-256 of each file, in hexadecimal.
+    pub sha256: BTreeMap<String, String>,
+}
+
+impl ModelFolder {
+    /// Reads a folder's manifest.
+    pub(crate) fn open(name: String, version: String, path: &Path) -> Result<Self, Error> {
+        let broken = |reason: String| Error::Folder { folder: path.to_owned(), file: MANIFEST.to_owned(), reason };
+        let text = std::fs::read_to_string(path.join(MANIFEST)).map_err(|error| broken(error.to_string()))?;
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
+        let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().replace('-', "_");
+        let section = match table.remove(&kind) {
+            Some(toml::Value::Table(section)) => section,
+            _ => return Err(broken(format!("the table [{kind}] is missing"))),
+        };
+        let manifest: Manifest = table.try_into().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
+        if manifest.schema != 1 {
+            return Err(broken(format!("schema {} is not known: 1 is", manifest.schema)));
+        }
+        if !manifest.golden_tolerance.is_finite() || manifest.golden_tolerance < 0.0 {
+            return Err(broken(format!("golden_tolerance {} must be a number from 0", manifest.golden_tolerance)));
+        }
+        Ok(Self { name, version, manifest, path: path.to_owned(), section })
+    }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// "NAME@VERSION".
+    pub fn id(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// What `quintet.toml` says that only this kind of model has.
+    pub fn section<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let section = self.section.clone();
+        section.try_into().map_err(|error: toml::de::Error| self.broken(MANIFEST, error.message().to_owned()))
+    }
+
+    /// The path of one of the folder's files, which the manifest must list with its hash.
+    pub fn file(&self, name: &str) -> Result<PathBuf, Error> {
+        if self.manifest.sha256.contains_key(name) {
+            Ok(self.path.join(name))
+        } else {
+            Err(self.broken(name, "it is not listed under [sha256]"))
+        }
+    }
+
+    /// Whether the folder has a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.manifest.sha256.contains_key(name)
+    }
+
+    /// The text of one of the folder's files.
+    pub fn read_to_string(&self, name: &str) -> Result<String, Error> {
+        std::fs::read_to_string(self.file(name)?).map_err(|error| self.broken(name, error.to_string()))
+    }
+
+    /// Checks every file against its hash.
+    pub fn verify(&self) -> Result<(), Error> {
+        for (name, expected) in &self.manifest.sha256 {
+            // A name that leaves the folder would let a manifest read any file of the machine.
+            if Path::new(name).components().count() != 1 || name.contains(['/', '\\']) || name == ".." {
+                return Err(self.broken(name, "it is not a plain file name"));
+            }
+            let actual = sha256(&self.path.join(name)).map_err(|error| self.broken(name, error.to_string()))?;
+            if !actual.eq_ignore_ascii_case(expected) {
+                return Err(self.broken(name, format!("its SHA-256 is {actual}, {MANIFEST} says {expected}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// An error about one of the folder's files.
+    pub fn broken(&self, file: &str, reason: impl Into<String>) -> Error {
+        Error::Folder { folder: self.path.clone(), file: file.to_owned(), reason: reason.into() }
+    }
+}
+
+/// A file's SHA-256 in hexadecimal, read in pieces: model files may be larger than memory allows twice.
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let length = file.read(&mut piece)?;
+        if length == 0 {
+            return Ok(hex::encode(hasher.finalize()));
+        }
+        hasher.update(piece.get(..length).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+schema = 1
+kind = "image-classifier"
+description = "d"
+license = "Apache-2.0"
+training_data = []
+golden_tolerance = 0.001
+[image_classifier]
+classes = ["a", "b"]
+[sha256]
+"weights.bin" = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+"#;
+
+    fn open(manifest: &str) -> (tempfile::TempDir, Result<ModelFolder, Error>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(MANIFEST), manifest).unwrap();
+        std::fs::write(folder.path().join("weights.bin"), "test").unwrap();
+        let opened = ModelFolder::open("m".into(), "1".into(), folder.path());
+        (folder, opened)
+    }
+
+    fn fault(manifest: &str) -> String {
+        let (_folder, opened) = open(manifest);
+        opened.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_good_folder_opens_and_verifies() {
+        #[derive(Deserialize)]
+        struct Section {
+            classes: Vec<String>,
+        }
+        let (_folder, opened) = open(GOOD);
+        let opened = opened.unwrap();
+        opened.verify().unwrap();
+        assert_eq!(opened.section::<Section>().unwrap().classes, ["a", "b"]);
+        assert!(opened.file("weights.bin").is_ok());
+        assert!(opened.file("other.bin").is_err());
+    }
+
+    #[test]
+    fn faults_name_the_file_and_the_reason() {
+        assert!(fault("schema = ").contains("quintet.toml"));
+        assert!(fault(&GOOD.replace("[image_classifier]", "[gan]")).contains("[image_classifier] is missing"));
+        assert!(fault(&GOOD.replace("schema = 1", "schema = 2")).contains("schema 2"));
+        assert!(fault(&GOOD.replace("license", "licence")).contains("licence"));
+        assert!(fault(&GOOD.replace("0.001", "-1.0")).contains("golden_tolerance -1"));
+    }
+
+    #[test]
+    fn a_changed_or_missing_file_is_found() {
+        let (folder, opened) = open(GOOD);
+        let opened = opened.unwrap();
+        std::fs::write(folder.path().join("weights.bin"), "tested").unwrap();
+        let fault = opened.verify().unwrap_err().to_string();
+        assert!(fault.contains("weights.bin") && fault.contains("SHA-256"), "{fault}");
+        std::fs::remove_file(folder.path().join("weights.bin")).unwrap();
+        assert!(opened.verify().unwrap_err().to_string().contains("weights.bin"));
+    }
+
+    #[test]
+    fn a_manifest_cannot_name_files_outside_its_folder() {
+        let (_folder, opened) = open(&GOOD.replace("weights.bin", "../weights.bin"));
+        assert!(opened.unwrap().verify().unwrap_err().to_string().contains("plain file name"));
+    }
+}

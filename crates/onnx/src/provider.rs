@@ -1,0 +1,98 @@
+use std::{fmt, str::FromStr};
+
+use ort::ep::{CPU, CUDA, ExecutionProviderDispatch};
+use serde::{Deserialize, Deserializer, de};
+
+/// Where graphs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Provider {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by its index. An error where it cannot be had.
+    Cuda {
+        /// The GPU's index.
+        device: u16,
+    },
+    /// The first NVIDIA GPU if it can be had, else the processor.
+    Auto,
+}
+
+impl Provider {
+    /// The providers to try, in order: the next one only if this one cannot be had.
+    pub(crate) fn candidates(self) -> &'static [fn(u16) -> ExecutionProviderDispatch] {
+        // `error_on_failure` matters: without it ONNX Runtime falls back to the processor and says nothing.
+        const CPU_ONLY: &[fn(u16) -> ExecutionProviderDispatch] = &[cpu];
+        const CUDA_ONLY: &[fn(u16) -> ExecutionProviderDispatch] = &[cuda];
+        const CUDA_THEN_CPU: &[fn(u16) -> ExecutionProviderDispatch] = &[cuda, cpu];
+        match self {
+            Self::Cpu => CPU_ONLY,
+            Self::Cuda { .. } => CUDA_ONLY,
+            Self::Auto => CUDA_THEN_CPU,
+        }
+    }
+
+    pub(crate) fn device(self) -> u16 {
+        match self {
+            Self::Cuda { device } => device,
+            Self::Cpu | Self::Auto => 0,
+        }
+    }
+}
+
+fn cpu(_device: u16) -> ExecutionProviderDispatch {
+    CPU::default().build().error_on_failure()
+}
+
+fn cuda(device: u16) -> ExecutionProviderDispatch {
+    CUDA::default().with_device_id(i32::from(device)).build().error_on_failure()
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda { device } => write!(f, "cuda:{device}"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "auto" => Ok(Self::Auto),
+            "cuda" => Ok(Self::Cuda { device: 0 }),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(|device| Self::Cuda { device })
+                .ok_or_else(|| format!("'{text}' is not a provider: use cpu, cuda, cuda:N or auto")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Provider {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spells_round_trip() {
+        for text in ["cpu", "auto", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<Provider>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(Provider::Cuda { device: 0 }));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "CPU"] {
+            assert!(text.parse::<Provider>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path, sync::Arc};
+
+use ndarray::ArrayViewD;
+use ort::{
+    session::{NoSelectedOutputs, RunOptions, SessionOutputs, builder::GraphOptimizationLevel},
+    value::{PrimitiveTensorElementType, ValueType},
+};
+
+use crate::{Canceller, ElementType, Error, Runtime, Tensor, assignment};
+
+/// A graph, loaded and ready to run on the thread that owns it.
+pub struct Session {
+    pub(crate) inner: ort::session::Session,
+    pub(crate) options: Arc<RunOptions<NoSelectedOutputs>>,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+    provider_nodes: BTreeMap<String, u32>,
+    graph: String,
+}
+
+/// What a graph says of one of its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub element: ElementType,
+    /// Its shape; `None` where it varies from run to run.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl Session {
+    /// Opens a graph on the runtime's provider.
+    pub fn open(runtime: &Runtime, graph: &Path) -> Result<Self, Error> {
+        let mut refusal = None;
+        for candidate in runtime.provider.candidates() {
+            let builder = ort::session::Session::builder(&runtime.environment).map_err(Error::runtime("open a session"))?;
+            match builder.with_execution_providers([candidate(runtime.provider.device())]) {
+                Ok(builder) => return Self::commit(builder, graph),
+                Err(error) => refusal = Some(error.message().to_owned()),
+            }
+        }
+        Err(Error::ProviderUnavailable {
+            provider: runtime.provider.to_string(),
+            reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()),
+        })
+    }
+
+    fn commit(builder: ort::session::builder::SessionBuilder, graph: &Path) -> Result<Self, Error> {
+        let doing = || format!("load {}", graph.display());
+        let inner = builder
+            .with_optimization_level(GraphOptimizationLevel::All)
+            .map_err(Error::runtime(doing()))?
+            .with_config_entry("session.record_ep_graph_assignment_info", "1")
+            .map_err(Error::runtime(doing()))?
+            .commit_from_file(graph)
+            .map_err(Error::runtime(doing()))?;
+        let inputs = inner.inputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
+        let outputs = inner.outputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
+        let provider_nodes = assignment::provider_nodes(&inner).map_err(Error::runtime("read the graph's assignment"))?;
+        let options = Arc::new(RunOptions::new().map_err(Error::runtime("make run options"))?);
+        let graph = graph.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok(Self { inner, options, inputs, outputs, provider_nodes, graph })
+    }
+
+    /// The graph's file name.
+    pub fn graph(&self) -> &str {
+        &self.graph
+    }
+
+    /// The graph's inputs, in its order.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// The graph's outputs, in its order.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// How many of the graph's nodes each provider runs, as the runtime reports it.
+    pub fn provider_nodes(&self) -> &BTreeMap<String, u32> {
+        &self.provider_nodes
+    }
+
+    /// What cancels this session's runs from another thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.options))
+    }
+
+    /// Takes back a cancellation. The owner calls it when it takes up new work: whatever was cancelled before
+    /// is over by then.
+    pub fn arm(&mut self) -> Result<(), Error> {
+        self.options.unterminate().map_err(Error::runtime("arm a session"))
+    }
+
+    /// Runs the graph on named inputs and answers with all its outputs.
+    pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs<'_>, Error> {
+        let mut values = Vec::with_capacity(inputs.len());
+        for (name, tensor) in inputs {
+            let value = tensor.as_input().map_err(|error| Error::tensor(*name, error.message()))?;
+            values.push((Cow::Borrowed(*name), value));
+        }
+        let result = self.inner.run_with_options(values, &*self.options);
+        result.map(Outputs).map_err(|error| run_error(&self.graph, &error))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("graph", &self.graph).field("provider_nodes", &self.provider_nodes).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn run_error(graph: &str, error: &ort::Error) -> Error {
+    // The runtime has no code of its own for a terminated run.
+    if error.message().contains("terminate flag") {
+        Error::Cancelled
+    } else {
+        Error::Runtime { doing: format!("run {graph}"), message: error.message().to_owned() }
+    }
+}
+
+/// The outputs of one run, still in the runtime's memory.
+#[derive(Debug)]
+pub struct Outputs<'a>(pub(crate) SessionOutputs<'a>);
+
+impl Outputs<'_> {
+    /// An output of 32-bit floats, without a copy.
+    pub fn f32(&self, name: &str) -> Result<ArrayViewD<'_, f32>, Error> {
+        self.array(name)
+    }
+
+    /// An output of 64-bit integers, without a copy.
+    pub fn i64(&self, name: &str) -> Result<ArrayViewD<'_, i64>, Error> {
+        self.array(name)
+    }
+
+    fn array<T: PrimitiveTensorElementType>(&self, name: &str) -> Result<ArrayViewD<'_, T>, Error> {
+        let value = self.0.get(name).ok_or_else(|| Error::tensor(name, "the graph has no such output"))?;
+        value.try_extract_array::<T>().map_err(|error| Error::tensor(name, error.message()))
+    }
+
+    /// A copy of an output of any type.
+    pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
+        let value = self.0.get(name).ok_or_else(|| Error::tensor(name, "the graph has no such output"))?;
+        Tensor::from_value(value).map_err(|error| Error::tensor(name, error.message()))
+    }
+}
+
+impl TensorInfo {
+    fn from_outlet(outlet: &ort::value::Outlet) -> Result<Self, Error> {
+        let unsupported = || Error::tensor(outlet.name(), format!("values of type {} are not supported", outlet.dtype()));
+        let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return Err(unsupported()) };
+        Ok(Self {
+            name: outlet.name().to_owned(),
+            element: ElementType::from_ort(*ty).ok_or_else(unsupported)?,
+            shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect(),
+        })
+    }
+}

@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::sampler::Sampling;
+use crate::Error;
+
+/// What to generate: what every generating engine is asked.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The prompt's token ids, or the encoder's input.
+    pub prompt: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// The most tokens to generate; the prompt and these fit the model's context.
+    pub max_new_tokens: usize,
+    /// Whether the end-of-text token is passed over.
+    pub ignore_eos: bool,
+}
+
+/// What a model's `generation_config.json` says about defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerationDefaults {
+    /// How tokens are drawn; the seed is unused.
+    pub sampling: Sampling,
+    /// The most tokens to generate.
+    pub max_new_tokens: usize,
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its text.
+    Eos,
+    /// The length limit was reached.
+    Length,
+}
+
+/// What a generating engine answers with.
+#[derive(Debug)]
+pub enum Event {
+    /// The next token.
+    Token(u32),
+    /// The sequence has ended. `generated` counts the end-of-text token too.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// How many tokens were generated.
+        generated: usize,
+    },
+    /// The model failed.
+    Failed(quintet_onnx::Error),
+}
+
+/// The bounded places of an engine's waiting room.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    places: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Queue {
+    /// A waiting room with this many places.
+    pub fn new(limit: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// Takes a place, or says at once that there is none. The sequence gives it back when it gets a slot.
+    pub fn enter(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::Full {
+            waiting: self.limit - self.places.available_permits(),
+            limit: self.limit,
+            unit: "sequences",
+        })
+    }
+}
+
+/// The channel of a sequence's events. It holds every event that the sequence can have, so that the engine never
+/// waits for a slow client, and no more.
+pub(crate) fn events(max_new_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
+    mpsc::channel(max_new_tokens + 2)
+}

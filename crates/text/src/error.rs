@@ -1,0 +1,101 @@
+use std::time::Duration;
+
+use quintet_serving::error::{FieldViolation, Kind, ServiceError};
+
+/// Why a request was refused or failed, or the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such model is loaded.
+    #[error("no text model '{name}' is loaded; there are: {}", known.join(", "))]
+    UnknownModel {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// No model is loaded at all.
+    #[error("no text model is loaded")]
+    NoModel,
+    /// The model cannot do what was asked.
+    #[error("'{model}' is {kind}: it cannot {action}; {} can", able.join(", "))]
+    WrongKind {
+        /// The model.
+        model: String,
+        /// What it is.
+        kind: &'static str,
+        /// What was asked.
+        action: &'static str,
+        /// The models that can.
+        able: Vec<String>,
+    },
+    /// Fields of the request are out of range.
+    #[error("{}", .0.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<FieldViolation>),
+    /// The queue is full.
+    #[error("the model's queue is full: {waiting} of {limit} {unit} wait")]
+    Full {
+        /// How much waits.
+        waiting: usize,
+        /// The most that may wait.
+        limit: usize,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// The tokenization service cannot be reached or failed.
+    #[error("the tokenization service: {}", .0.message())]
+    Tokenization(tonic::Status),
+    /// A model could not be loaded or run.
+    #[error(transparent)]
+    Onnx(#[from] quintet_onnx::Error),
+    /// The model's thread has ended.
+    #[error("the model's thread has ended")]
+    Ended,
+    /// The service's own configuration does not work.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl Error {
+    pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldViolation { field: field.into(), description: description.into() }])
+    }
+}
+
+impl ServiceError for Error {
+    fn kind(&self) -> Kind {
+        let retry_after = Duration::from_millis(250);
+        match self {
+            Self::UnknownModel { .. } | Self::NoModel => Kind::NotFound,
+            Self::WrongKind { .. } => Kind::FailedPrecondition,
+            Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
+            Self::Full { .. } => Kind::ResourceExhausted { retry_after },
+            // A text that the tokenizer refuses is the client's own fault and keeps its code; anything else is
+            // the neighbour's trouble.
+            Self::Tokenization(status) => match status.code() {
+                tonic::Code::InvalidArgument => {
+                    Kind::InvalidArgument(vec![FieldViolation { field: "text".to_owned(), description: status.message().to_owned() }])
+                }
+                tonic::Code::NotFound => Kind::FailedPrecondition,
+                tonic::Code::ResourceExhausted => Kind::ResourceExhausted { retry_after },
+                tonic::Code::DeadlineExceeded => Kind::DeadlineExceeded,
+                tonic::Code::Cancelled => Kind::Cancelled,
+                _ => Kind::Unavailable { retry_after },
+            },
+            Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
+            Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownModel { .. } | Self::NoModel => "UNKNOWN_MODEL",
+            Self::WrongKind { .. } => "WRONG_MODEL_KIND",
+            Self::Invalid(_) => "INVALID_REQUEST",
+            Self::Full { .. } => "QUEUE_FULL",
+            Self::Tokenization(_) => "TOKENIZATION_FAILED",
+            Self::Onnx(_) => "INFERENCE_FAILED",
+            Self::Ended => "MODEL_THREAD_ENDED",
+            Self::Setup(_) => "SETUP",
+        }
+    }
+}
