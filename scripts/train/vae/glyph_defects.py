@@ -31,7 +31,7 @@ def defect(image: numpy.ndarray, kind: int, random: numpy.random.Generator) -> n
         return (image + random.normal(0, 0.25, image.shape)).clip(0, 1)
     if kind == 1:
         slope = random.choice([-1, 1]) * random.uniform(0.45, 0.8)
-        affine = torch.tensor([[[1.0, slope, 0.0], [0.0, 1.0, 0.0]]])
+        affine = torch.tensor([[[1.0, slope, 0.0], [0.0, 1.0, 0.0]]], dtype=torch.float32)
         page = 1 - torch.from_numpy(image)[None, None].float()
         grid = F.affine_grid(affine, [1, 1, *image.shape], align_corners=False)
         return (1 - F.grid_sample(page, grid, align_corners=False)[0, 0].numpy()).clip(0, 1)

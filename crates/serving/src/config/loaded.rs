@@ -1,0 +1,237 @@
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use config::{Config, ValueKind};
+use serde::de::DeserializeOwned;
+
+use super::{
+    ConfigError, Validate,
+    layers::{self, Layers, Settings},
+};
+
+/// A configuration, and where each of its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The configuration.
+    pub value: T,
+    /// Each key with its value and its source, as text.
+    pub sources: BTreeMap<String, (String, String)>,
+}
+
+impl<T> Loaded<T> {
+    /// The configuration as TOML, with the source of each value beside it.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for (key, (value, source)) in &self.sources {
+            let (of, name) = key.rsplit_once('.').unwrap_or(("", key));
+            if of != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{gap}[{of}]");
+                section = of;
+            }
+            let _ = writeln!(text, "{name} = {value}  # {source}");
+        }
+        text
+    }
+}
+
+/// Loads a configuration, or says everything that is wrong with it.
+pub fn load<T: DeserializeOwned + Validate>(layers: &Layers<'_>) -> Result<Loaded<T>, ConfigError> {
+    let mut faults = Vec::new();
+    let mut settings = Settings::new();
+    for defaults in layers.defaults {
+        match layers::toml(defaults, "default") {
+            Ok(found) => settings.extend(found),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let known = settings.clone();
+
+    let mut given = Vec::new();
+    if let Some(path) = &layers.file {
+        layers::file(path).map_or_else(|fault| faults.push(fault), |found| given.push(found));
+    }
+    given.push(layers::variables(&layers.environment, &known));
+    given.push(layers::flags(&layers.overrides));
+    for (key, (value, source)) in given.into_iter().flatten() {
+        match known.get(&key) {
+            None => faults.push(format!("{source}: unknown key '{key}'{}", suggestion(&key, &known))),
+            Some((like, _)) => match convert(value, like) {
+                Ok(value) => drop(settings.insert(key, (value, source))),
+                Err(fault) => faults.push(format!("{source}: {key} = {fault}")),
+            },
+        }
+    }
+    if !faults.is_empty() {
+        return Err(ConfigError(faults));
+    }
+
+    let mut builder = Config::builder();
+    for (key, (value, _)) in &settings {
+        builder = builder.set_override(key, value.clone()).map_err(|error| ConfigError(vec![error.to_string()]))?;
+    }
+    let value: T = builder.build().and_then(Config::try_deserialize).map_err(|error| ConfigError(vec![blame(&error.to_string(), &settings)]))?;
+    let faults = value.validate();
+    if !faults.is_empty() {
+        return Err(ConfigError(faults));
+    }
+    let sources = settings.into_iter().map(|(key, (value, source))| (key, (spell(&value), source))).collect();
+    Ok(Loaded { value, sources })
+}
+
+/// A value in the type of the default: what flags and variables give is text.
+fn convert(value: ValueKind, like: &ValueKind) -> Result<ValueKind, String> {
+    let expected = |given: &ValueKind, what: &str| Err(format!("{}: must be {what}", spell(given)));
+    match (like, value) {
+        (ValueKind::Boolean(_), ValueKind::String(text)) => match text.parse() {
+            Ok(value) => Ok(ValueKind::Boolean(value)),
+            Err(_) => expected(&ValueKind::String(text), "true or false"),
+        },
+        (ValueKind::Boolean(_), value @ ValueKind::Boolean(_))
+        | (ValueKind::String(_), value @ ValueKind::String(_))
+        | (ValueKind::I64(_), value @ (ValueKind::I64(_) | ValueKind::U64(_)))
+        | (ValueKind::Float(_), value @ (ValueKind::Float(_) | ValueKind::I64(_)))
+        | (ValueKind::Array(_), value @ ValueKind::Array(_)) => Ok(value),
+        (ValueKind::I64(_), ValueKind::String(text)) => match text.parse() {
+            Ok(value) => Ok(ValueKind::I64(value)),
+            Err(_) => expected(&ValueKind::String(text), "a whole number"),
+        },
+        (ValueKind::Float(_), ValueKind::String(text)) => match text.parse() {
+            Ok(value) => Ok(ValueKind::Float(value)),
+            Err(_) => expected(&ValueKind::String(text), "a number"),
+        },
+        (ValueKind::Array(_), ValueKind::String(text)) => {
+            Ok(ValueKind::Array(text.split(',').filter(|item| !item.is_empty()).map(|item| item.trim().to_owned().into()).collect()))
+        }
+        (ValueKind::Boolean(_), value) => expected(&value, "true or false"),
+        (ValueKind::String(_), value) => expected(&value, "a text"),
+        (ValueKind::I64(_), value) => expected(&value, "a whole number"),
+        (ValueKind::Float(_), value) => expected(&value, "a number"),
+        (ValueKind::Array(_), value) => expected(&value, "a list"),
+        (_, value) => Ok(value),
+    }
+}
+
+fn spell(value: &ValueKind) -> String {
+    match value {
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Array(items) => format!("[{}]", items.iter().map(|item| spell(&item.kind)).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+fn suggestion(key: &str, known: &Settings) -> String {
+    known
+        .keys()
+        .map(|candidate| (strsim::damerau_levenshtein(key, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= key.len() / 3)
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean '{candidate}'?"))
+}
+
+/// Adds where the value came from to a message of the deserialiser that names its key.
+fn blame(message: &str, settings: &Settings) -> String {
+    let source = settings.iter().find(|(key, _)| message.contains(&format!("`{key}`"))).map(|(_, (_, source))| source);
+    source.map_or_else(|| message.to_owned(), |source| format!("{source}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::config::{Override, SERVER_DEFAULTS, ServerConfig};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Example {
+        server: ServerConfig,
+        runtime: Runtime,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Runtime {
+        library: String,
+    }
+
+    impl Validate for Example {
+        fn validate(&self) -> Vec<String> {
+            self.server.validate()
+        }
+    }
+
+    fn layers(file: Option<&str>, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> (Option<tempfile::NamedTempFile>, Layers<'static>) {
+        let file = file.map(|text| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            file
+        });
+        let layers = Layers {
+            defaults: &[SERVER_DEFAULTS, "[runtime]\nlibrary = \"\"\n"],
+            file: file.as_ref().map(|file| file.path().to_owned()),
+            environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            overrides: flags.iter().map(|(key, value)| Override { key: (*key).into(), value: (*value).into(), flag: "--set".into() }).collect(),
+        };
+        (file, layers)
+    }
+
+    #[test]
+    fn the_defaults_load() {
+        let (_file, layers) = layers(None, &[], &[]);
+        let loaded: Loaded<Example> = load(&layers).unwrap();
+        assert_eq!(loaded.value.server.listen.port(), 50051);
+        assert!(loaded.sources.values().all(|(_, source)| source == "default"));
+    }
+
+    #[test]
+    fn each_layer_goes_over_the_one_before() {
+        let text = "[server]\ndrain_seconds = 1\nmax_concurrent_requests = 1\nlog = \"warn\"\n";
+        let environment = [("QUINTET_SERVER__DRAIN_SECONDS", "2"), ("QUINTET_SERVER__MAX_CONCURRENT_REQUESTS", "2"), ("HOME", "/")];
+        let (_file, layers) = layers(Some(text), &environment, &[("server.drain_seconds", "3")]);
+        let loaded: Loaded<Example> = load(&layers).unwrap();
+        let server = &loaded.value.server;
+        assert_eq!((server.drain_seconds, server.max_concurrent_requests, server.log.as_str()), (3, 2, "warn"));
+        let print = loaded.print();
+        assert!(print.contains("drain_seconds = 3  # flag --set"), "{print}");
+        assert!(print.contains("max_concurrent_requests = 2  # environment QUINTET_SERVER__MAX_CONCURRENT_REQUESTS"), "{print}");
+        assert!(print.contains("max_request_bytes = 16777216  # default"), "{print}");
+    }
+
+    #[test]
+    fn the_librarys_usual_variable_is_understood() {
+        let (_file, both) = layers(None, &[("ORT_DYLIB_PATH", "/a"), ("QUINTET_RUNTIME__LIBRARY", "/b")], &[]);
+        assert_eq!(load::<Example>(&both).unwrap().value.runtime.library, "/b");
+        let (_file, one) = layers(None, &[("ORT_DYLIB_PATH", "/a")], &[]);
+        assert_eq!(load::<Example>(&one).unwrap().value.runtime.library, "/a");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_its_source() {
+        let text = "[server]\ndrain_secs = 1\nmax_request_bytes = \"big\"\n[sever]\nx = 1\n";
+        let (_file, layers) = layers(Some(text), &[("QUINTET_SERVER__LOG", "info"), ("QUINTET_SERVER__DRAIN_SECONDS", "soon")], &[("nothing", "1")]);
+        let ConfigError(faults) = load::<Example>(&layers).unwrap_err();
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert!(faults[0].contains("unknown key 'server.drain_secs'; did you mean 'server.drain_seconds'?"), "{faults:#?}");
+        assert!(faults.iter().any(|fault| fault.contains("max_request_bytes = \"big\": must be a whole number")));
+        assert!(faults.iter().any(|fault| fault.starts_with("environment QUINTET_SERVER__DRAIN_SECONDS")));
+        assert!(faults.iter().any(|fault| fault.starts_with("flag --set: unknown key 'nothing'")));
+    }
+
+    #[test]
+    fn values_out_of_range_name_their_limit_and_source() {
+        let (_file, zero) = layers(None, &[], &[("server.max_concurrent_requests", "0")]);
+        let ConfigError(faults) = load::<Example>(&zero).unwrap_err();
+        assert_eq!(faults, ["server.max_concurrent_requests = 0: must be at least 1"]);
+        let (_file, address) = layers(None, &[("QUINTET_SERVER__LISTEN", "nowhere")], &[]);
+        let ConfigError(faults) = load::<Example>(&address).unwrap_err();
+        assert!(faults[0].contains("server.listen") || faults[0].contains("socket address"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let layers = Layers { file: Some("/nowhere/quintet.toml".into()), defaults: &[SERVER_DEFAULTS], ..Layers::default() };
+        let ConfigError(faults) = load::<Example>(&layers).unwrap_err();
+        assert!(faults[0].contains("/nowhere/quintet.toml"), "{faults:?}");
+    }
+}

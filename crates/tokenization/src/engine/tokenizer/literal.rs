@@ -1,0 +1,80 @@
+//! The same tokenizer without its special tokens: what user text is encoded with.
+//!
+//! Not splitting text at special tokens is not enough. A model whose own vocabulary holds them finds them again:
+//! Unigram takes "</s>" whole, WordLevel and WordPiece look words up. So they are taken out of the model as well.
+//! A special token of one character stays: it may be the only way to write that character (the "!" that
+//! some tokenizers pad with).
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+use tokenizers::{AddedVocabulary, ModelWrapper, Tokenizer, models::wordlevel::WordLevel};
+
+use super::{Special, model_has};
+
+/// `full` without its special tokens. `model` is the model's definition in `tokenizer.json`.
+pub(super) fn tokenizer(full: &Tokenizer, model: &Value, specials: &[Special]) -> Result<Tokenizer, String> {
+    let mut literal = full.clone();
+    let ids = WordLevel::builder().vocab(full.get_vocab(true).into_iter().collect()).build().map_err(|error| error.to_string())?;
+    let mut added: Vec<_> = full.get_added_tokens_decoder().into_iter().filter(|(_, token)| !token.special).collect();
+    added.sort_by_key(|(id, _)| *id);
+    let mut vocabulary = AddedVocabulary::new();
+    // Looked up in `ids`, so that each keeps the id it has.
+    vocabulary.add_tokens(added.into_iter().map(|(_, token)| token), &ids, full.get_normalizer()).map_err(|error| error.to_string())?;
+    literal.with_added_vocabulary(vocabulary);
+
+    let hidden: HashSet<&str> =
+        specials.iter().map(|special| special.content.as_str()).filter(|s| s.chars().count() > 1 && model_has(full, s)).collect();
+    if !hidden.is_empty() {
+        let model: ModelWrapper = serde_json::from_value(without(model, &hidden)).map_err(|error| error.to_string())?;
+        literal.with_model(model);
+    }
+    Ok(literal)
+}
+
+/// A model's definition without the tokens of `hidden`; ids stay as they are.
+fn without(model: &Value, hidden: &HashSet<&str>) -> Value {
+    let Value::Object(model) = model else { return model.clone() };
+    let is_hidden = |token: &Value| token.as_str().is_some_and(|token| hidden.contains(token));
+    let mut model = model.clone();
+    let byte_fallback = model.get("byte_fallback").and_then(Value::as_bool).unwrap_or(false);
+    let unknown = model.get("unk_token").and_then(Value::as_str).filter(|token| hidden.contains(token)).map(str::to_owned);
+    match model.get_mut("vocab") {
+        // Unigram: the id is the place in the list, and no text spells the empty piece.
+        Some(Value::Array(pieces)) => {
+            for piece in pieces {
+                if let Some(token) = piece.get_mut(0).filter(|token| is_hidden(token)) {
+                    *token = Value::String(String::new());
+                }
+            }
+        }
+        Some(Value::Object(vocabulary)) => hide(vocabulary, hidden, unknown.as_deref(), byte_fallback),
+        _ => {}
+    }
+    if unknown.is_some() {
+        model.insert("unk_token".to_owned(), Value::String(String::new()));
+    }
+    if let Some(Value::Array(merges)) = model.get_mut("merges") {
+        merges.retain(|merge| !touches(merge, hidden));
+    }
+    Value::Object(model)
+}
+
+fn hide(vocabulary: &mut Map<String, Value>, hidden: &HashSet<&str>, unknown: Option<&str>, byte_fallback: bool) {
+    // The model still has to say "unknown", so that entry moves to the empty token, which no text spells.
+    let unknown = unknown.and_then(|token| vocabulary.get(token).cloned());
+    vocabulary.retain(|token, _| !hidden.contains(token.as_str()) || (byte_fallback && super::pieces::fallback_byte(token).is_some()));
+    if let Some(id) = unknown {
+        vocabulary.insert(String::new(), id);
+    }
+}
+
+/// Whether a merge makes or takes one of `hidden`: written as "a b", or as ["a", "b"].
+fn touches(merge: &Value, hidden: &HashSet<&str>) -> bool {
+    let pair = match merge {
+        Value::String(merge) => merge.split_once(' '),
+        Value::Array(pair) => pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str)),
+        _ => None,
+    };
+    pair.is_some_and(|(left, right)| hidden.contains(left) || hidden.contains(right) || hidden.contains(format!("{left}{right}").as_str()))
+}
