@@ -39,5 +39,5 @@ pub use owner::{Full, Owner, Sessions, Ticket};
 pub use provider::Provider;
 pub use repository::Repository;
 pub use runtime::Runtime;
-pub use session::{Outputs, Session, TensorInfo};
+pub use session::{Input, Outputs, Session, TensorInfo, Value};
 pub use tensor::{ElementType, Tensor};

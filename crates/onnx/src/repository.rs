@@ -37,6 +37,11 @@ impl Repository {
         self.verify
     }
 
+    /// Whether what is broken or missing is reported and left out.
+    pub fn keeps_going(&self) -> bool {
+        self.keep_going
+    }
+
     /// Its model folders, in order of name.
     pub fn folders(&self) -> &[ModelFolder] {
         &self.folders

@@ -2,8 +2,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use ndarray::ArrayViewD;
 use ort::{
-    session::{NoSelectedOutputs, RunOptions, SessionOutputs, builder::GraphOptimizationLevel},
-    value::{PrimitiveTensorElementType, ValueType},
+    session::{NoSelectedOutputs, RunOptions, SessionInputValue, SessionOutputs, builder::GraphOptimizationLevel},
+    value::{DynValue, PrimitiveTensorElementType, ValueType},
 };
 
 use crate::{Canceller, ElementType, Error, Runtime, Tensor, assignment};
@@ -96,9 +96,18 @@ impl Session {
 
     /// Runs the graph on named inputs and answers with all its outputs.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs<'_>, Error> {
+        let inputs: Vec<(&str, Input<'_>)> = inputs.iter().map(|(name, tensor)| (*name, Input::Tensor(tensor))).collect();
+        self.run_mixed(&inputs)
+    }
+
+    /// The same, where some inputs are another run's outputs.
+    pub fn run_mixed(&mut self, inputs: &[(&str, Input<'_>)]) -> Result<Outputs<'_>, Error> {
         let mut values = Vec::with_capacity(inputs.len());
-        for (name, tensor) in inputs {
-            let value = tensor.as_input().map_err(|error| Error::tensor(*name, error.message()))?;
+        for (name, input) in inputs {
+            let value = match input {
+                Input::Tensor(tensor) => tensor.as_input().map_err(|error| Error::tensor(*name, error.message()))?,
+                Input::Value(value) => SessionInputValue::from(&value.0),
+            };
             values.push((Cow::Borrowed(*name), value));
         }
         let result = self.inner.run_with_options(values, &*self.options);
@@ -121,6 +130,19 @@ pub(crate) fn run_error(graph: &str, error: &ort::Error) -> Error {
     }
 }
 
+/// A tensor in the runtime's memory that came out of a run.
+#[derive(Debug)]
+pub struct Value(DynValue);
+
+/// An input of a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// A tensor of ours.
+    Tensor(&'a Tensor),
+    /// An output of an earlier run.
+    Value(&'a Value),
+}
+
 /// The outputs of one run, still in the runtime's memory.
 #[derive(Debug)]
 pub struct Outputs<'a>(pub(crate) SessionOutputs<'a>);
@@ -139,6 +161,11 @@ impl Outputs<'_> {
     fn array<T: PrimitiveTensorElementType>(&self, name: &str) -> Result<ArrayViewD<'_, T>, Error> {
         let value = self.0.get(name).ok_or_else(|| Error::tensor(name, "the graph has no such output"))?;
         value.try_extract_array::<T>().map_err(|error| Error::tensor(name, error.message()))
+    }
+
+    /// Takes an output as it is, to be another run's input without a copy.
+    pub fn take(&mut self, name: &str) -> Result<Value, Error> {
+        self.0.remove(name).map(Value).ok_or_else(|| Error::tensor(name, "the graph has no such output"))
     }
 
     /// A copy of an output of any type.

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use quintet_onnx::ModelFolder;
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::sampler::Sampling;
@@ -25,6 +27,37 @@ pub struct GenerationDefaults {
     pub sampling: Sampling,
     /// The most tokens to generate.
     pub max_new_tokens: usize,
+}
+
+/// `generation_config.json`, in Hugging Face's names; other keys are for features that are not here.
+#[derive(Default, Deserialize)]
+struct GenerationConfig {
+    do_sample: Option<bool>,
+    temperature: Option<f32>,
+    top_k: Option<usize>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    max_new_tokens: Option<usize>,
+}
+
+/// The defaults of a model folder: those of its `generation_config.json`, else the model's own distribution and 128
+/// tokens. As in Hugging Face, `do_sample = false` means greedy.
+pub(super) fn read_defaults(folder: &ModelFolder) -> Result<GenerationDefaults, Error> {
+    const FILE: &str = "generation_config.json";
+    let config: GenerationConfig = if folder.has(FILE) { super::read_json(folder, FILE)? } else { GenerationConfig::default() };
+    let temperature = if config.do_sample == Some(false) { 0.0 } else { config.temperature.unwrap_or(1.0) };
+    Ok(GenerationDefaults {
+        sampling: Sampling {
+            repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
+            temperature,
+            top_k: config.top_k.unwrap_or(0),
+            top_p: config.top_p.unwrap_or(1.0),
+            min_p: config.min_p.unwrap_or(0.0),
+            seed: 0,
+        },
+        max_new_tokens: config.max_new_tokens.unwrap_or(128),
+    })
 }
 
 /// Why a sequence ended.

@@ -101,9 +101,10 @@ impl Detokenizer {
         self.entries.get(id as usize).map_or(&[], |entry| self.slice(&entry.rest))
     }
 
-    /// The longest text that ids can become, in bytes: U+FFFD has three bytes and stands for at least one.
-    pub(crate) fn longest(&self, ids: &[u32]) -> usize {
-        ids.iter().map(|&id| 3 * self.bytes(id).len() + 1).sum()
+    /// The bytes that ids add up to. Their text may have up to three times as many: each byte that is no UTF-8
+    /// may become a U+FFFD.
+    pub(crate) fn length(&self, ids: &[u32]) -> usize {
+        ids.iter().map(|&id| self.bytes(id).len()).sum()
     }
 
     /// Whether a stream gives text only at its end, and so has to hold all ids.

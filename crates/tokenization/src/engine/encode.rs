@@ -106,7 +106,10 @@ pub(crate) fn encode(
         let answer = if options.padding.is_some() { longest.saturating_mul(inputs.len()) } else { total };
         if answer > options.max_tokens {
             let limit = options.max_tokens;
-            return Err(Violation::new("inputs", format!("the encodings have {answer} tokens or more, padding included: {limit} is the limit")));
+            return Err(Violation::new(
+                "inputs",
+                format!("the encodings have {answer} tokens or more, padding included: {limit} is the limit"),
+            ));
         }
         encodings.push(encoded);
     }
@@ -114,7 +117,10 @@ pub(crate) fn encode(
         let length = longest.next_multiple_of(padding.multiple_of.max(1));
         if length.saturating_mul(inputs.len()) > options.max_tokens {
             let limit = options.max_tokens;
-            return Err(Violation::new("padding.multiple_of", format!("{} encodings of {length} tokens: {limit} tokens is the limit", inputs.len())));
+            return Err(Violation::new(
+                "padding.multiple_of",
+                format!("{} encodings of {length} tokens: {limit} tokens is the limit", inputs.len()),
+            ));
         }
         for encoded in &mut encodings {
             pad(encoded, length, padding.pad_id);
@@ -178,9 +184,10 @@ fn encode_one(tokenizer: &Tokenizer, input: &Input, index: usize, options: &Opti
 fn refuse_special(tokenizer: &Tokenizer, text: &str, field: impl Fn() -> String) -> Result<(), Violation> {
     match tokenizer.find_special(text) {
         None => Ok(()),
-        Some((at, special)) => {
-            Err(Violation::new(field(), format!("it spells the special token {:?} at byte {at}, and special_tokens is REFUSE", special.content)))
-        }
+        Some((at, special)) => Err(Violation::new(
+            field(),
+            format!("it spells the special token {:?} at byte {at}, and special_tokens is REFUSE", special.content),
+        )),
     }
 }
 
@@ -212,8 +219,9 @@ fn truncate(encoded: &mut Encoded, tokens: &Tokens, pair: bool, truncation: Trun
     };
     let (keep_first, keep_second) = truncation::kept(first.len(), second.len(), budget);
     let parts = [truncation::part(first, keep_first, truncation.left), truncation::part(second, keep_second, truncation.left)];
-    let stays: Vec<bool> =
-        (0..length).map(|token| members.iter().zip(&parts).all(|(member, part)| !member.contains(&token) || part.contains(&token))).collect();
+    let stays: Vec<bool> = (0..length)
+        .map(|token| members.iter().zip(&parts).all(|(member, part)| !member.contains(&token) || part.contains(&token)))
+        .collect();
     encoded.truncated = length - added - keep_first - keep_second;
     retain(&mut encoded.ids, &stays);
     retain(&mut encoded.type_ids, &stays);
@@ -239,3 +247,6 @@ fn pad(encoded: &mut Encoded, length: usize, pad_id: u32) {
         encoded.char_offsets.resize(length, (0, 0));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,10 +7,9 @@ pub(crate) type Span = (u32, u32);
 /// the character stands.
 pub(crate) fn on_borders(text: &str, offsets: &[(usize, usize)]) -> Vec<Span> {
     let span = |&(start, end): &(usize, usize)| {
-        let (start, end) = (start.min(text.len()), end.min(text.len()));
-        let start = text.floor_char_boundary(start);
-        let end = if end <= start { start } else { text.ceil_char_boundary(end) };
-        (start as u32, end as u32)
+        let first = text.floor_char_boundary(start);
+        let end = if end <= start { first } else { text.ceil_char_boundary(end) };
+        (first as u32, end as u32)
     };
     offsets.iter().map(span).collect()
 }
@@ -42,21 +41,19 @@ mod tests {
     #[test]
     fn spans_snap_to_whole_characters() {
         let text = "aя€b";
-        assert_eq!(on_borders(text, &[(0, 1), (1, 2), (2, 3), (4, 5), (6, 7), (99, 99), (2, 2)]), [
-            (0, 1),
-            (1, 3),
-            (1, 3),
-            (3, 6),
-            (6, 7),
-            (7, 7),
-            (1, 1)
-        ]);
+        assert_eq!(
+            on_borders(text, &[(0, 1), (1, 2), (2, 3), (4, 5), (6, 7), (99, 99), (2, 2)]),
+            [(0, 1), (1, 3), (1, 3), (3, 6), (6, 7), (7, 7), (1, 1)]
+        );
     }
 
     #[test]
     fn characters_are_counted_in_any_order() {
         let text = "aя€b";
-        assert_eq!(in_characters(text, &[(0, 1), (1, 3), (3, 6), (1, 3), (6, 7), (0, 7)]), [(0, 1), (1, 2), (2, 3), (1, 2), (3, 4), (0, 4)]);
+        assert_eq!(
+            in_characters(text, &[(0, 1), (1, 3), (3, 6), (1, 3), (6, 7), (0, 7)]),
+            [(0, 1), (1, 2), (2, 3), (1, 2), (3, 4), (0, 4)]
+        );
         assert_eq!(in_characters("abc", &[(1, 2)]), [(1, 2)]);
     }
 }

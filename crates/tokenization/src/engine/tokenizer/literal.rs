@@ -1,7 +1,7 @@
 //! The same tokenizer without its special tokens: what user text is encoded with.
 //!
 //! Not splitting text at special tokens is not enough. A model whose own vocabulary holds them finds them again:
-//! Unigram takes "</s>" whole, WordLevel and WordPiece look words up. So they are taken out of the model as well.
+//! Unigram takes "</s>" whole, a model of whole words and WordPiece look words up. So they are taken out of the model as well.
 //! A special token of one character stays: it may be the only way to write that character (the "!" that
 //! some tokenizers pad with).
 
@@ -69,7 +69,7 @@ fn hide(vocabulary: &mut Map<String, Value>, hidden: &HashSet<&str>, unknown: Op
     }
 }
 
-/// Whether a merge makes or takes one of `hidden`: written as "a b", or as ["a", "b"].
+/// Whether a merge makes or takes one of `hidden`: written as "a b", or as a list of the two.
 fn touches(merge: &Value, hidden: &HashSet<&str>) -> bool {
     let pair = match merge {
         Value::String(merge) => merge.split_once(' '),

@@ -76,7 +76,9 @@ impl<'a> Plan<'a> {
             DecoderWrapper::Strip(strip) if self.joined && strip.stop == 0 && self.edge.is_none() => {
                 self.edge = Some(Edge { content: strip.content, at_most: strip.start });
             }
-            DecoderWrapper::Replace(_) | DecoderWrapper::WordPiece(_) | DecoderWrapper::Metaspace(_) if separate => self.steps.push(decoder),
+            DecoderWrapper::Replace(_) | DecoderWrapper::WordPiece(_) | DecoderWrapper::Metaspace(_) if separate => {
+                self.steps.push(decoder);
+            }
             DecoderWrapper::Strip(strip) if separate && strip.stop == 0 => self.steps.push(decoder),
             DecoderWrapper::ByteFallback(_) if separate => self.bytes = Bytes::Fallback,
             DecoderWrapper::ByteLevel(_) if separate => (self.bytes, self.joined) = (Bytes::Level, true),
@@ -96,7 +98,8 @@ impl<'a> Plan<'a> {
         }
         for step in &self.steps {
             // The token in front of `rest` only makes it not the first.
-            let text = |tokens: Vec<String>| step.decode_chain(tokens).map(|mut texts| texts.pop().unwrap_or_default()).map_err(|e| e.to_string());
+            let text =
+                |tokens: Vec<String>| step.decode_chain(tokens).map(|mut texts| texts.pop().unwrap_or_default()).map_err(|e| e.to_string());
             first = text(vec![first])?;
             rest = text(vec!["a".to_owned(), rest])?;
         }

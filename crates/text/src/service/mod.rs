@@ -1,0 +1,53 @@
+//! The gRPC face: the only place that names generated types. Each rpc converts, calls an engine, and converts back.
+
+mod embed;
+mod generate;
+mod models;
+mod score;
+
+use std::pin::Pin;
+
+use quintet_proto::text::v1::{
+    EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse,
+    ScoreRequest, ScoreResponse, text_service_server,
+};
+use quintet_serving::error::status;
+use tokio_stream::Stream;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+use crate::tokenizer::Tokenizer;
+pub(crate) use models::{Engine, Model, Models};
+
+pub(crate) struct TextService {
+    pub(crate) models: Models,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) max_score_tokens: usize,
+}
+
+#[tonic::async_trait]
+impl text_service_server::TextService for TextService {
+    type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
+
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        Ok(Response::new(ListModelsResponse { models: self.models.describe() }))
+    }
+
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {
+        self.generate_whole(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn generate_stream(&self, request: Request<GenerateStreamRequest>) -> Result<Response<Self::GenerateStreamStream>, Status> {
+        let stream = self.generate_pieces(request.into_inner().request.unwrap_or_default()).await.map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn score(&self, request: Request<ScoreRequest>) -> Result<Response<ScoreResponse>, Status> {
+        self.score_texts(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
+        self.embed_texts(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+}

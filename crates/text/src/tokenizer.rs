@@ -1,0 +1,76 @@
+//! The tokenization service, as this service calls it.
+
+use quintet_proto::tokenization::v1::{
+    DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, Truncation, tokenization_service_client::TokenizationServiceClient,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+
+use crate::Error;
+
+/// Tokens that may wait to be decoded.
+const WAITING: usize = 64;
+
+/// A client of the tokenization service. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokenizer {
+    client: TokenizationServiceClient<Channel>,
+}
+
+/// A stream of tokens that becomes a stream of text.
+#[derive(Debug)]
+pub(crate) struct Decoding {
+    ids: mpsc::Sender<DecodeStreamRequest>,
+    texts: Streaming<DecodeStreamResponse>,
+}
+
+impl Tokenizer {
+    pub(crate) fn new(channel: Channel, max_message_bytes: usize) -> Self {
+        let client = TokenizationServiceClient::new(channel).max_decoding_message_size(max_message_bytes).max_encoding_message_size(max_message_bytes);
+        Self { client }
+    }
+
+    /// The token ids of each text, with the tokenizer's own special tokens. Text that spells a special token stays
+    /// text. `max_tokens` cuts at the end.
+    pub(crate) async fn encode(&self, model: &str, texts: Vec<String>, max_tokens: Option<usize>) -> Result<Vec<Vec<u32>>, Error> {
+        let request = EncodeRequest {
+            model: model.to_owned(),
+            inputs: texts.into_iter().map(|text| EncodeInput { text, pair: None }).collect(),
+            truncation: max_tokens.map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), side: 0 }),
+            ..EncodeRequest::default()
+        };
+        let answer = self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner();
+        Ok(answer.encodings.into_iter().map(|encoding| encoding.ids).collect())
+    }
+
+    /// Begins to decode a stream of tokens.
+    pub(crate) async fn decode(&self, model: &str) -> Result<Decoding, Error> {
+        let (ids, requests) = mpsc::channel(WAITING);
+        let first = DecodeStreamRequest { model: model.to_owned(), skip_special_tokens: Some(true), ids: Vec::new() };
+        // The first message is there before the call begins, so that it never waits for us.
+        ids.try_send(first).map_err(|_| Error::Ended)?;
+        let mut texts = self.client.clone().decode_stream(ReceiverStream::new(requests)).await.map_err(Error::Tokenization)?.into_inner();
+        texts.message().await.map_err(Error::Tokenization)?;
+        Ok(Decoding { ids, texts })
+    }
+}
+
+impl Decoding {
+    /// The text that became whole with these tokens.
+    pub(crate) async fn push(&mut self, ids: Vec<u32>) -> Result<String, Error> {
+        self.ids.send(DecodeStreamRequest { ids, ..DecodeStreamRequest::default() }).await.map_err(|_| Error::Ended)?;
+        self.next().await
+    }
+
+    /// The text that was held back to the end.
+    pub(crate) async fn finish(mut self) -> Result<String, Error> {
+        drop(std::mem::replace(&mut self.ids, mpsc::channel(1).0));
+        self.next().await
+    }
+
+    async fn next(&mut self) -> Result<String, Error> {
+        let answer = self.texts.message().await.map_err(Error::Tokenization)?;
+        Ok(answer.map(|answer| answer.text).unwrap_or_default())
+    }
+}

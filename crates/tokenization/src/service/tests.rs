@@ -1,0 +1,258 @@
+use std::{fmt::Write as _, path::Path};
+
+use quintet_onnx::{ModelsConfig, Repository};
+use quintet_proto::tokenization::v1::{tokenization_service_client::TokenizationServiceClient, *};
+use quintet_serving::server::Server;
+use sha2::{Digest, Sha256};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::{Config, build, config::tests::defaults, engine::samples};
+
+type Client = TokenizationServiceClient<Channel>;
+
+/// A running service over a repository of its own; it ends with the test's runtime.
+struct Running {
+    client: Client,
+    shutdown: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    _models: tempfile::TempDir,
+}
+
+impl Running {
+    async fn stop(self) {
+        drop(self.client);
+        self.shutdown.cancel();
+        self.serving.await.unwrap();
+    }
+}
+
+fn folder(models: &Path, name: &str, files: &[(&str, &str)]) {
+    let folder = models.join(name).join("3");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut manifest =
+        "schema = 1\nkind = \"gan\"\ndescription = \"\"\nlicense = \"\"\ntraining_data = []\ngolden_tolerance = 0.0\n[gan]\n[sha256]\n"
+            .to_owned();
+    for (file, text) in files {
+        std::fs::write(folder.join(file), text).unwrap();
+        writeln!(manifest, "{file:?} = \"{}\"", hex::encode(Sha256::digest(text))).unwrap();
+    }
+    std::fs::write(folder.join("quintet.toml"), manifest).unwrap();
+}
+
+fn repository(files: &[(&str, String)], keep_going: bool) -> (tempfile::TempDir, Repository) {
+    let models = tempfile::tempdir().unwrap();
+    folder(models.path(), "a-model-without", &[]);
+    for (name, json) in files {
+        folder(models.path(), name, &[("tokenizer.json", json), ("tokenizer_config.json", r#"{"model_max_length": 77}"#)]);
+    }
+    let opened = Repository::open(&ModelsConfig { path: models.path().to_owned(), keep_going, verify: true }).unwrap();
+    (models, opened)
+}
+
+async fn start_with(config: Config, files: &[(&str, String)]) -> Running {
+    let settings = defaults();
+    let (models, repository) = repository(files, true);
+    let server =
+        Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
+    let served = build(&config, &server, &repository).unwrap();
+    let client = Client::new(server.local_channel()).max_decoding_message_size(1 << 26);
+    let shutdown = CancellationToken::new();
+    let serving = server.serve(vec![served.component], quintet_proto::FILE_DESCRIPTOR_SET, shutdown.clone());
+    #[allow(clippy::disallowed_methods, reason = "the server itself is not on its tracker")]
+    let serving = tokio::task::spawn(Box::pin(async move { serving.await.unwrap() }));
+    Running { client, shutdown, serving, _models: models }
+}
+
+async fn start() -> Running {
+    let files = [
+        ("byte-level", samples::byte_level()),
+        ("llama", samples::unigram(&samples::llama_decoder())),
+        ("word-piece", samples::word_piece()),
+    ];
+    start_with(defaults().tokenization, &files).await
+}
+
+fn input(text: &str) -> EncodeInput {
+    EncodeInput { text: text.to_owned(), pair: None }
+}
+
+fn of(model: &str, texts: &[&str]) -> EncodeRequest {
+    EncodeRequest { model: model.to_owned(), inputs: texts.iter().map(|text| input(text)).collect(), ..EncodeRequest::default() }
+}
+
+/// The fields that a refusal names.
+fn fields(status: &tonic::Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    status.get_details_bad_request().unwrap().field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+#[tokio::test]
+async fn tokenizers_are_listed_by_name() {
+    let mut running = start().await;
+    let listed = running.client.list_tokenizers(ListTokenizersRequest {}).await.unwrap().into_inner();
+    assert_eq!(listed.default_tokenizer, "byte-level");
+    let names: Vec<&str> = listed.tokenizers.iter().map(|tokenizer| tokenizer.name.as_str()).collect();
+    assert_eq!(names, ["byte-level", "llama", "word-piece"]);
+    let got =
+        running.client.get_tokenizer(GetTokenizerRequest { model: "word-piece".into() }).await.unwrap().into_inner().tokenizer.unwrap();
+    assert_eq!(got, listed.tokenizers[2]);
+    assert_eq!((got.version.as_str(), got.algorithm(), got.vocabulary_size), ("3", TokenizerAlgorithm::WordPiece, 18));
+    assert_eq!((got.model_max_length, got.special_tokens[3].content.as_str()), (Some(77), "[SEP]"));
+    assert_eq!(got.sha256, hex::encode(Sha256::digest(samples::word_piece())));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_told_the_known_ones() {
+    let mut running = start().await;
+    let status = running.client.encode(of("gpt", &["a"])).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "no tokenizer 'gpt' is loaded; there are: byte-level, llama, word-piece")
+    );
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn text_goes_there_and_back() {
+    let mut running = start().await;
+    let long = samples::TEXTS.concat().repeat(200);
+    for texts in [vec!["hello", "日本 😀"], vec![long.as_str(), "b"]] {
+        let encoded = running.client.encode(of("", &texts)).await.unwrap().into_inner();
+        assert_eq!((encoded.model.as_str(), encoded.model_version.as_str()), ("byte-level", "3"));
+        let sequences: Vec<TokenIds> = encoded.encodings.iter().map(|encoding| TokenIds { ids: encoding.ids.clone() }).collect();
+        let counts = CountTokensRequest { inputs: texts.iter().map(|text| input(text)).collect(), ..CountTokensRequest::default() };
+        let counted = running.client.count_tokens(counts).await.unwrap().into_inner().counts;
+        assert!(sequences.iter().map(|sequence| sequence.ids.len() as u32).eq(counted));
+        let decoded = running.client.decode(DecodeRequest { sequences, ..DecodeRequest::default() }).await.unwrap().into_inner();
+        assert_eq!(decoded.texts, texts);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_vocabulary_comes_in_order_without_gaps() {
+    let mut running = start().await;
+    let parts = running.client.get_vocabulary(GetVocabularyRequest { model: "byte-level".into() }).await.unwrap().into_inner();
+    let entries: Vec<VocabularyEntry> = parts.map(|part| part.unwrap().entries).collect::<Vec<_>>().await.concat();
+    assert!(entries.iter().map(|entry| entry.id).eq(0..267));
+    assert_eq!(entries[0x0A].bytes, b"\n");
+    assert_eq!((entries[265].bytes.as_slice(), entries[265].special), (b"<|endoftext|>".as_slice(), true));
+    assert_eq!((entries[266].bytes.as_slice(), entries[266].special), ("⟨word⟩".as_bytes(), false));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn faults_of_encode_name_their_fields() {
+    let config = Config { max_text_bytes: 8, max_inputs: 2, ..defaults().tokenization };
+    let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
+    let mut faults = async |request: EncodeRequest| fields(&running.client.encode(request).await.unwrap_err());
+    assert_eq!(faults(of("", &[])).await, ["inputs"]);
+    assert_eq!(faults(of("", &["a", "b", "c"])).await, ["inputs"]);
+    let pair = EncodeInput { text: "a".into(), pair: Some("123456789".into()) };
+    assert_eq!(faults(EncodeRequest { inputs: vec![input("123456789"), pair], ..of("", &[]) }).await, ["inputs[0].text", "inputs[1].pair"]);
+    let truncation = Some(Truncation { max_tokens: 0, side: 9 });
+    let padding = Some(Padding { multiple_of: 4097, pad_id: Some(267) });
+    let all = faults(EncodeRequest { special_tokens: 4, truncation, padding, ..of("", &["a"]) }).await;
+    assert_eq!(all, ["special_tokens", "truncation.max_tokens", "truncation.side", "padding.multiple_of", "padding.pad_id"]);
+    assert_eq!(faults(EncodeRequest { padding: Some(Padding::default()), ..of("", &["a"]) }).await, ["padding.pad_id"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn special_tokens_in_text_follow_the_policy() {
+    let mut running = start().await;
+    let texts = ["ok", "日<|endoftext|>"];
+    let with = |policy: SpecialTokenPolicy| EncodeRequest { special_tokens: policy.into(), ..of("byte-level", &texts) };
+    let plain = running.client.encode(with(SpecialTokenPolicy::Unspecified)).await.unwrap().into_inner();
+    assert!(!plain.encodings[1].ids.contains(&265));
+    let allowed = running.client.encode(with(SpecialTokenPolicy::Allow)).await.unwrap().into_inner();
+    assert!(allowed.encodings[1].ids.ends_with(&[265]));
+    let refused = running.client.encode(with(SpecialTokenPolicy::Refuse)).await.unwrap_err();
+    assert_eq!(fields(&refused), ["inputs[1].text"]);
+    assert!(refused.message().contains("\"<|endoftext|>\" at byte 3"), "{}", refused.message());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn faults_of_decode_name_their_fields() {
+    let config = Config { max_ids: 4, ..defaults().tokenization };
+    let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
+    let mut faults = async |sequences: &[&[u32]]| {
+        let sequences = sequences.iter().map(|ids| TokenIds { ids: ids.to_vec() }).collect();
+        fields(&running.client.decode(DecodeRequest { sequences, ..DecodeRequest::default() }).await.unwrap_err())
+    };
+    assert_eq!(faults(&[]).await, ["sequences"]);
+    assert_eq!(faults(&[&[1, 2], &[3, 267, u32::MAX]]).await, ["sequences"]);
+    assert_eq!(faults(&[&[1], &[3, 267, u32::MAX]]).await, ["sequences[1].ids[1]", "sequences[1].ids[2]"]);
+    running.stop().await;
+}
+
+fn message(ids: &[u32]) -> DecodeStreamRequest {
+    DecodeStreamRequest { ids: ids.to_vec(), ..DecodeStreamRequest::default() }
+}
+
+async fn stream(client: &mut Client, messages: Vec<DecodeStreamRequest>) -> Vec<Result<DecodeStreamResponse, tonic::Status>> {
+    client.decode_stream(tokio_stream::iter(messages)).await.unwrap().into_inner().collect().await
+}
+
+#[tokio::test]
+async fn a_stream_answers_each_message_and_then_the_rest() {
+    let mut running = start().await;
+    let first = DecodeStreamRequest { model: "byte-level".into(), skip_special_tokens: Some(false), ids: vec![0x61, 0xF0, 0x9F] };
+    let answers = stream(&mut running.client, vec![first, message(&[0x98, 0x80]), message(&[]), message(&[265, 0xE2])]).await;
+    let answers: Vec<(String, bool)> =
+        answers.into_iter().map(|answer| answer.map(|answer| (answer.text, answer.finished)).unwrap()).collect();
+    let expected = [("a", false), ("😀", false), ("", false), ("<|endoftext|>", false), ("\u{fffd}", true)];
+    assert_eq!(answers, expected.map(|(text, finished)| (text.to_owned(), finished)));
+    let nothing = stream(&mut running.client, vec![]).await;
+    assert_eq!(nothing.len(), 1);
+    assert!(nothing[0].as_ref().is_ok_and(|answer| answer.finished && answer.text.is_empty()));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_first_fault() {
+    let mut running = start().await;
+    let mut fault = async |second: DecodeStreamRequest| {
+        let mut answers = stream(&mut running.client, vec![message(&[0x61]), second, message(&[0x62])]).await;
+        assert_eq!(answers.len(), 2);
+        fields(&answers.remove(1).unwrap_err())
+    };
+    assert_eq!(fault(message(&[1, 267])).await, ["ids[1]"]);
+    assert_eq!(fault(DecodeStreamRequest { model: "llama".into(), ..message(&[1]) }).await, ["model"]);
+    assert_eq!(fault(DecodeStreamRequest { skip_special_tokens: Some(true), ..message(&[1]) }).await, ["skip_special_tokens"]);
+    let mut unknown = stream(&mut running.client, vec![DecodeStreamRequest { model: "x".into(), ..message(&[]) }]).await;
+    assert_eq!(unknown.remove(0).unwrap_err().code(), Code::NotFound);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn without_tokenizers_nothing_is_found() {
+    let mut running = start_with(defaults().tokenization, &[]).await;
+    let status = running.client.encode(of("", &["a"])).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "no tokenizer is loaded"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn setups_that_cannot_work_are_refused() {
+    let settings = defaults();
+    let server =
+        Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
+    let refused = |config: &Config, repository: &Repository| {
+        let error = quintet_serving::command::BuildError::from(build(config, &server, repository).unwrap_err());
+        assert!(error.is_setup, "{}", error.message);
+        error.message
+    };
+    let (_models, empty) = repository(&[], false);
+    assert!(refused(&settings.tokenization, &empty).ends_with("has no model folder with a tokenizer.json"));
+    let (_models, one) = repository(&[("byte-level", samples::byte_level())], false);
+    let config = Config { default_model: "other".into(), ..settings.tokenization.clone() };
+    assert!(refused(&config, &one).contains("'other'"));
+    let (_models, broken) = repository(&[("broken", "{}".to_owned())], false);
+    assert!(refused(&settings.tokenization, &broken).contains("tokenizer.json"));
+}
