@@ -62,7 +62,7 @@ struct Entry {
 
 impl Detokenizer {
     /// A table of the pieces of ids 0, 1, 2 and so on, and which are special tokens.
-    pub(crate) fn new(pieces: Vec<(Piece, bool)>, edge: Option<Edge>) -> Self {
+    pub(crate) fn new(pieces: &[(Piece, bool)], edge: Option<Edge>) -> Self {
         let mut bytes = Vec::new();
         let mut place = |piece: &[u8]| {
             let start = bytes.len() as u32;

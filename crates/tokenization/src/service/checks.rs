@@ -12,6 +12,9 @@ use crate::{
 /// Lengths are rounded up to a multiple of this at most.
 const MAX_MULTIPLE: u32 = 4096;
 
+/// An input is as much work as this many bytes before its first one.
+const PER_INPUT: usize = 32;
+
 /// How many faults of one kind are named; the rest would only make the answer long.
 const NAMED: usize = 16;
 
@@ -60,7 +63,7 @@ pub(super) fn options(request: &EncodeRequest, tokenizer: &Tokenizer, limits: &L
     })
 }
 
-/// The bytes of all inputs together.
+/// How much work the inputs are, in bytes of text.
 pub(super) fn inputs(inputs: &[Input], limits: &Limits) -> Result<usize, Error> {
     let mut checks = Checks::new();
     number("inputs", inputs.len(), limits, &mut checks);
@@ -73,7 +76,7 @@ pub(super) fn inputs(inputs: &[Input], limits: &Limits) -> Result<usize, Error> 
         checks.require(false, format!("inputs[{index}].{member}"), || format!("{length} bytes: must be at most {limit}"));
     }
     checks.finish().map_err(Error::Invalid)?;
-    Ok(inputs.iter().map(Input::bytes).sum())
+    Ok(inputs.iter().map(|input| PER_INPUT + input.bytes()).sum())
 }
 
 /// How many ids there are, and how many bytes they and their texts may take.
@@ -108,6 +111,7 @@ fn number(field: &str, count: usize, limits: &Limits, checks: &mut Checks) {
     checks.require((1..=limit).contains(&count), field, || format!("{count} {field}: must be 1 to {limit}"));
 }
 
+/// Every id must be one of the vocabulary's.
 fn ids<'a>(sequences: impl IntoIterator<Item = (String, &'a [u32])>, detokenizer: &Detokenizer) -> Result<(), Error> {
     let mut checks = Checks::new();
     let size = detokenizer.size();
@@ -121,10 +125,11 @@ fn ids<'a>(sequences: impl IntoIterator<Item = (String, &'a [u32])>, detokenizer
     checks.finish().map_err(Error::Invalid)
 }
 
-fn fits(field: &str, bytes: usize, limits: &Limits) -> Result<(), Error> {
+/// An answer of at least this many bytes must not be more than a client takes.
+pub(super) fn fits(field: &str, bytes: usize, limits: &Limits) -> Result<(), Error> {
     let limit = limits.max_response_bytes;
     if bytes > limit {
-        return Err(Error::invalid(field, format!("the tokens' text has {bytes} bytes: {limit} is the limit of an answer")));
+        return Err(Error::invalid(field, format!("the answer has {bytes} bytes or more: {limit} is the limit")));
     }
     Ok(())
 }

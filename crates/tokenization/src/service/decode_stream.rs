@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use prost::Message as _;
 use quintet_proto::tokenization::v1::{DecodeStreamRequest, DecodeStreamResponse};
 use quintet_serving::error::status;
 use tonic::{Status, Streaming};
@@ -52,7 +53,9 @@ impl Decoding {
         let detokenizer = entry.tokenizer.detokenizer();
         checks::message(&message.ids, stream.held(), detokenizer, &self.limits)?;
         count("decode_stream", message.ids.len());
-        Ok(DecodeStreamResponse { text: stream.push(detokenizer, &message.ids), finished: false })
+        let response = DecodeStreamResponse { text: stream.push(detokenizer, &message.ids), finished: false };
+        checks::fits("ids", response.encoded_len(), &self.limits)?;
+        Ok(response)
     }
 
     fn finish(&mut self) -> Result<DecodeStreamResponse, Error> {
@@ -60,7 +63,9 @@ impl Decoding {
             State::Open(entry, stream) => stream.finish(entry.tokenizer.detokenizer()).map_err(undecodable)?,
             State::New | State::Closed => String::new(),
         };
-        Ok(DecodeStreamResponse { text, finished: true })
+        let response = DecodeStreamResponse { text, finished: true };
+        checks::fits("ids", response.encoded_len(), &self.limits)?;
+        Ok(response)
     }
 }
 

@@ -9,6 +9,7 @@ mod vocabulary;
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use quintet_proto::tokenization::v1::{
     CountTokensRequest, CountTokensResponse, DecodeRequest, DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse,
     GetTokenizerRequest, GetTokenizerResponse, GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse,
@@ -93,7 +94,9 @@ impl Service {
         let encodings = encodings.ok_or(Error::Cancelled)?;
         count("encode", encodings.iter().map(|encoding| encoding.ids.len()).sum());
         let encodings = encodings.into_iter().map(convert::encoding).collect();
-        Ok(EncodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), encodings })
+        let response = EncodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), encodings };
+        checks::fits("inputs", response.encoded_len(), &self.limits)?;
+        Ok(response)
     }
 
     async fn count_tokens(&self, request: CountTokensRequest) -> Result<CountTokensResponse, Error> {
@@ -126,7 +129,9 @@ impl Service {
             let entry = Arc::clone(&entry);
             self.workers.run(bytes, move |cancelled| decode_all(&entry, &sequences, skip, || cancelled.get())).await??
         };
-        Ok(DecodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), texts })
+        let response = DecodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), texts };
+        checks::fits("sequences", response.encoded_len(), &self.limits)?;
+        Ok(response)
     }
 }
 

@@ -60,9 +60,9 @@ async fn start_with(config: Config, files: &[(&str, String)]) -> Running {
     let served = build(&config, &server, &repository).unwrap();
     let client = Client::new(server.local_channel()).max_decoding_message_size(1 << 26);
     let shutdown = CancellationToken::new();
-    let serving = server.serve(vec![served.component], quintet_proto::FILE_DESCRIPTOR_SET, shutdown.clone());
+    let serving = Box::pin(server.serve(vec![served.component], quintet_proto::FILE_DESCRIPTOR_SET, shutdown.clone()));
     #[allow(clippy::disallowed_methods, reason = "the server itself is not on its tracker")]
-    let serving = tokio::task::spawn(Box::pin(async move { serving.await.unwrap() }));
+    let serving = tokio::task::spawn(async move { serving.await.unwrap() });
     Running { client, shutdown, serving, _models: models }
 }
 
@@ -188,6 +188,33 @@ async fn faults_of_decode_name_their_fields() {
     assert_eq!(faults(&[]).await, ["sequences"]);
     assert_eq!(faults(&[&[1, 2], &[3, 267, u32::MAX]]).await, ["sequences"]);
     assert_eq!(faults(&[&[1], &[3, 267, u32::MAX]]).await, ["sequences[1].ids[1]", "sequences[1].ids[2]"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_the_requests_fault() {
+    let config = Config { max_tokens: 64, ..defaults().tokenization };
+    let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
+    let padding = Some(Padding { multiple_of: 64, pad_id: Some(0) });
+    assert!(running.client.encode(EncodeRequest { padding, ..of("", &["a"]) }).await.is_ok());
+    let status = running.client.encode(EncodeRequest { padding, ..of("", &["a", "b"]) }).await.unwrap_err();
+    assert_eq!(fields(&status), ["padding.multiple_of"]);
+    // Two bytes of a request become thirteen of its answer.
+    let sequences = vec![TokenIds { ids: vec![265; 3 << 20] }; 2];
+    let config = Config { max_ids: 1 << 24, ..defaults().tokenization };
+    running.stop().await;
+    let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
+    let status = running.client.decode(DecodeRequest { sequences, ..DecodeRequest::default() }).await.unwrap_err();
+    assert_eq!(fields(&status), ["sequences"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_pending_bytes_still_run_alone() {
+    let config = Config { max_pending_bytes: 1024, inline_bytes: 0, threads: 1, ..defaults().tokenization };
+    let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
+    let text = "hello ".repeat(1000);
+    assert_eq!(running.client.encode(of("", &[&text])).await.unwrap().into_inner().encodings.len(), 1);
     running.stop().await;
 }
 

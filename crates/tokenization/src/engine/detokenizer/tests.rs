@@ -47,7 +47,7 @@ fn byte_level_text_comes_back_as_it_was() {
 #[test]
 fn half_a_character_is_held_back() {
     let pieces = [b"a".as_slice(), b"\xF0\x9F", b"\x98\x80", b"\xE2"].map(|bytes| (Piece::plain(bytes.to_vec()), false));
-    let detokenizer = Detokenizer::new(pieces.into(), None);
+    let detokenizer = Detokenizer::new(&pieces, None);
     let mut stream = Stream::new(true);
     assert_eq!(stream.push(&detokenizer, &[0, 1]), "a");
     assert_eq!(stream.push(&detokenizer, &[2]), "😀");

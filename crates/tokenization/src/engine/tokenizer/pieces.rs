@@ -21,7 +21,7 @@ pub(super) fn detokenizer(tokenizer: &Arc<Tokenizer>, size: u32, specials: &[Spe
             Ok((Piece::plain(text.into_bytes()), special(id)))
         });
         let whole = Arc::clone(tokenizer);
-        return Ok(Detokenizer::new(pieces.collect::<Result<Vec<_>, String>>()?, None).whole(Box::new(move |ids| {
+        return Ok(Detokenizer::new(&pieces.collect::<Result<Vec<_>, String>>()?, None).whole(Box::new(move |ids| {
             // Decoders may not expect to be given nothing.
             if ids.is_empty() { Ok(String::new()) } else { whole.decode(ids, false).map_err(|error| error.to_string()) }
         })));
@@ -31,7 +31,7 @@ pub(super) fn detokenizer(tokenizer: &Arc<Tokenizer>, size: u32, specials: &[Spe
         let piece = tokenizer.id_to_token(id).map_or(Ok(Piece::default()), |token| plan.piece(token, &alphabet))?;
         Ok((piece, special(id)))
     });
-    Ok(Detokenizer::new(pieces.collect::<Result<Vec<_>, String>>()?, plan.edge))
+    Ok(Detokenizer::new(&pieces.collect::<Result<Vec<_>, String>>()?, plan.edge))
 }
 
 /// What becomes of a token's text before texts are put together.

@@ -1,0 +1,81 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use quintet_serving::command::{self, About, Flags, usage};
+
+use crate::{
+    client::{self, Connection},
+    up,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  quintet up                                             all services on 127.0.0.1:50051
+  quintet text generate \"In the beginning\"               a text, as it is written
+  quintet text restore \"the lord is my shepherd\"         case and punctuation
+  quintet image generate --class A --class 7 -n 24 -o letters.png
+  quintet anomaly score --dataset glyph-defects-heldout
+  quintet evaluate image                                 FID, KID, Inception Score
+  quintet models                                         what is loaded, and where it runs";
+
+/// Serves generative models over gRPC, and calls them.
+#[derive(Debug, Parser)]
+#[command(name = "quintet", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all services in one process, on one port
+    #[command(after_help = "Examples:\n  quintet up\n  quintet up --listen 0.0.0.0:8080 --set text.slots=32\n  quintet up --print-config\n\nExit codes: 64 a wrong flag or configuration, 74 the address cannot be listened on, 78 a missing library or a broken model.")]
+    Up(Flags),
+    /// Generate, restore, score and embed text
+    Text(client::text::Arguments),
+    /// Generate images
+    Image(client::image::Arguments),
+    /// Score and explain rows and images
+    Anomaly(client::anomaly::Arguments),
+    /// Measure models
+    Evaluate(client::evaluate::Arguments),
+    /// Turn text into tokens and back
+    Tokenize(client::tokenize::Arguments),
+    /// List the loaded models
+    #[command(after_help = "Examples:\n  quintet models\n  quintet models --json")]
+    Models(Connection),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
+        Command::Up(flags) => {
+            let about = About { name: "quintet", summary: "all services", descriptors: quintet_proto::FILE_DESCRIPTOR_SET };
+            command::run(about, &flags, &up::defaults(), up::serve)
+        }
+        Command::Text(arguments) => client::run(client::text::run(arguments)),
+        Command::Image(arguments) => client::run(client::image::run(arguments)),
+        Command::Anomaly(arguments) => client::run(client::anomaly::run(arguments)),
+        Command::Evaluate(arguments) => client::run(client::evaluate::run(arguments)),
+        Command::Tokenize(arguments) => client::run(client::tokenize::run(arguments)),
+        Command::Models(connection) => client::run(client::models::run(connection)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,188 @@
+use std::io::Read;
+
+use clap::{Args, Subcommand};
+use quintet_proto::text::v1::{
+    EmbedRequest, FinishReason, GenerateRequest, GenerateStreamRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
+};
+use serde_json::json;
+use tonic::transport::Channel;
+
+use super::{
+    Connection, Error,
+    connection::MAX_MESSAGE_BYTES,
+    output::{print, print_json, table},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  quintet text generate \"In the beginning\"
+  quintet text generate --seed 7 --temperature 0.6 --stop \".\" \"And the king said\"
+  echo \"the lord is my shepherd i shall not want\" | quintet text restore
+  quintet text score \"In the beginning God created the heaven and the earth.\"
+  quintet text embed \"A man is eating food.\" \"A man eats bread.\"";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Continue a prompt, piece by piece as it is written
+    Generate(Generate),
+    /// Restore case and punctuation
+    Restore(Generate),
+    /// How likely a model finds texts: log-likelihood, perplexity, bits per byte
+    Score(Texts),
+    /// Sentence embeddings, and how alike the texts are
+    Embed(Texts),
+}
+
+#[derive(Debug, Args)]
+struct Generate {
+    /// The text; absent = standard input
+    text: Option<String>,
+    /// The model
+    #[arg(long, default_value = "")]
+    model: String,
+    /// The most tokens to generate
+    #[arg(long)]
+    max_new_tokens: Option<u32>,
+    /// 0 takes the likeliest token; higher is more varied
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// Keep the k likeliest tokens
+    #[arg(long)]
+    top_k: Option<u32>,
+    /// Keep the likeliest tokens whose probabilities add up to p
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// The same seed gives the same text
+    #[arg(long)]
+    seed: Option<u64>,
+    /// End at this text; may be repeated
+    #[arg(long)]
+    stop: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Texts {
+    /// The texts; absent = standard input, one a line
+    texts: Vec<String>,
+    /// The model
+    #[arg(long, default_value = "")]
+    model: String,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
+    let json = arguments.connection.json;
+    let channel = arguments.connection.open().await?;
+    let client = TextServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
+    match arguments.command {
+        Command::Generate(generate) => stream(client, generate.request()?, json, true).await,
+        Command::Restore(generate) => {
+            let mut request = generate.request()?;
+            if request.model.is_empty() {
+                "restore-case".clone_into(&mut request.model);
+            }
+            // The sentence is one, not a draw.
+            let sampling = request.sampling.get_or_insert_default();
+            sampling.temperature.get_or_insert(0.0);
+            // The model reads what speech gives: lower case, without punctuation.
+            let plain = request.prompt.chars().filter(|character| !".,;:?!'\"()-".contains(*character)).collect::<String>();
+            request.prompt = plain.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
+            stream(client, request, json, false).await
+        }
+        Command::Score(texts) => score(client, texts, json).await,
+        Command::Embed(texts) => embed(client, texts, json).await,
+    }
+}
+
+impl Generate {
+    fn request(self) -> Result<GenerateRequest, Error> {
+        let prompt = match self.text {
+            Some(text) => text,
+            None => read_input()?.trim_end().to_owned(),
+        };
+        let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed, ..Sampling::default() };
+        let stopping = Stopping { max_new_tokens: self.max_new_tokens, stop: self.stop, ..Stopping::default() };
+        Ok(GenerateRequest { model: self.model, prompt, sampling: Some(sampling), stopping: Some(stopping) })
+    }
+}
+
+impl Texts {
+    fn texts(&self) -> Result<Vec<String>, Error> {
+        if self.texts.is_empty() { Ok(read_input()?.lines().map(str::to_owned).collect()) } else { Ok(self.texts.clone()) }
+    }
+}
+
+fn read_input() -> Result<String, Error> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| Error::File { path: "standard input".to_owned(), reason: error.to_string() })?;
+    Ok(text)
+}
+
+async fn stream(mut client: TextServiceClient<Channel>, request: GenerateRequest, json: bool, echo: bool) -> Result<(), Error> {
+    if echo && !json {
+        print(&request.prompt)?;
+    }
+    let mut pieces = client.generate_stream(GenerateStreamRequest { request: Some(request) }).await?.into_inner();
+    while let Some(piece) = pieces.message().await? {
+        if json {
+            let usage = piece.usage;
+            print_json(&json!({
+                "model": piece.model, "text": piece.text, "seed": piece.seed,
+                "finish_reason": (piece.finish_reason() != FinishReason::Unspecified).then(|| piece.finish_reason().as_str_name()),
+                "prompt_tokens": usage.map(|usage| usage.prompt_tokens), "completion_tokens": usage.map(|usage| usage.completion_tokens),
+            }))?;
+        } else {
+            print(&piece.text)?;
+        }
+    }
+    if json { Ok(()) } else { print("\n") }
+}
+
+async fn score(mut client: TextServiceClient<Channel>, arguments: Texts, json: bool) -> Result<(), Error> {
+    let texts = arguments.texts()?;
+    let answer = client.score(ScoreRequest { model: arguments.model.clone(), texts: texts.clone(), ..ScoreRequest::default() }).await?.into_inner();
+    let rows = texts.iter().zip(&answer.scores).map(|(text, score)| {
+        let perplexity = (-score.log_likelihood / f64::from(score.tokens)).exp();
+        let bits = -score.log_likelihood / (f64::from(score.bytes) * std::f64::consts::LN_2);
+        (text, score, perplexity, bits)
+    });
+    if json {
+        return rows.map(|(text, score, perplexity, bits)| {
+            print_json(&json!({"text": text, "log_likelihood": score.log_likelihood, "tokens": score.tokens, "perplexity": perplexity, "bits_per_byte": bits}))
+        }).collect();
+    }
+    let rows: Vec<_> = rows
+        .map(|(text, score, perplexity, bits)| {
+            let short: String = text.chars().take(60).collect();
+            vec![short, score.tokens.to_string(), format!("{:.2}", score.log_likelihood), format!("{perplexity:.2}"), format!("{bits:.3}")]
+        })
+        .collect();
+    table(&["text", "tokens", "log-likelihood", "perplexity by token", "bits per byte"], rows)
+}
+
+async fn embed(mut client: TextServiceClient<Channel>, arguments: Texts, json: bool) -> Result<(), Error> {
+    let texts = arguments.texts()?;
+    let request = EmbedRequest { model: arguments.model.clone(), inputs: texts.clone(), ..EmbedRequest::default() };
+    let embeddings = client.embed(request).await?.into_inner().embeddings;
+    if json {
+        return texts.iter().zip(&embeddings).map(|(text, embedding)| print_json(&json!({"text": text, "embedding": embedding.values}))).collect();
+    }
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let header: Vec<String> = std::iter::once("cosine with".to_owned()).chain((1..=texts.len()).map(|number| number.to_string())).collect();
+    let rows = texts.iter().zip(&embeddings).enumerate().map(|(index, (text, row))| {
+        let short: String = text.chars().take(40).collect();
+        std::iter::once(format!("{} {short}", index + 1)).chain(embeddings.iter().map(|column| format!("{:.3}", cosine(&row.values, &column.values)))).collect()
+    });
+    table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows)
+}

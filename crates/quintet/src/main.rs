@@ -1,0 +1,7 @@
+//! `quintet`: see `quintet --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quintet::main()
+}
