@@ -1,0 +1,49 @@
+use std::path::Path;
+
+use quintet_onnx::{ModelsConfig, Provider, Repository, RuntimeConfig};
+
+use super::*;
+use crate::engine::latents::latent;
+
+fn embedded(tasks: &TaskTracker) -> Gan {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models");
+    let repository = Repository::open(&ModelsConfig { path, keep_going: false, verify: true }).unwrap();
+    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
+    let config = Config { default_model: String::new(), max_batch_images: 64, max_queue_images: 4096, max_delay_ms: 0 };
+    let load = |folder: &ModelFolder| Gan::load(folder, &runtime, &config, tasks, true);
+    repository.load(|folder| folder.name == "glyph-gan", load).unwrap().pop().unwrap()
+}
+
+/// Invariant 7: a picture's bytes do not depend on what it was batched with.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_has_the_same_bits_alone_and_in_any_batch() {
+    let tasks = TaskTracker::new();
+    let gan = embedded(&tasks);
+    let latents: Vec<Latent> = (0..150).map(|index| latent(5, index, gan.latent_size(), gan.classes().len(), None, 1.0)).collect();
+    let together = gan.generate_all(latents.clone()).await.unwrap();
+    for index in [0, 1, 63, 64, 149] {
+        assert_eq!(gan.generate(latents[index].clone()).await.unwrap(), together[index], "image {index}");
+    }
+    for count in [2, 3, 7, 33] {
+        assert_eq!(gan.generate_all(latents[..count].to_vec()).await.unwrap(), together[..count], "{count} together");
+    }
+    assert!(together.iter().flatten().all(|value| (-1.0..=1.0).contains(value)));
+    assert_ne!(together[0], together[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_discriminator_scores_each_image_alone() {
+    let tasks = TaskTracker::new();
+    let gan = embedded(&tasks);
+    let latents: Vec<Latent> = (0..70).map(|index| latent(9, index, gan.latent_size(), gan.classes().len(), None, 1.0)).collect();
+    let classes: Vec<usize> = latents.iter().map(|latent| latent.class).collect();
+    let images = gan.generate_all(latents).await.unwrap();
+    let scores = gan.discriminate(images.clone(), classes.clone()).await.unwrap();
+    assert_eq!(scores.len(), 70);
+    assert_eq!(gan.discriminate(images[65..66].to_vec(), classes[65..66].to_vec()).await.unwrap(), scores[65..66]);
+    // Noise is no glyph.
+    let noise = vec![images[0].iter().enumerate().map(|(index, _)| if index * 7919 % 13 < 6 { -1.0 } else { 1.0 }).collect()];
+    let noisy = gan.discriminate(noise, vec![0]).await.unwrap()[0];
+    let mean = scores.iter().sum::<f32>() / 70.0;
+    assert!(noisy < mean, "{noisy} against {mean}");
+}
