@@ -27,7 +27,8 @@ async fn an_image_has_the_same_bits_alone_and_in_any_batch() {
     for count in [2, 3, 7, 33] {
         assert_eq!(gan.generate_all(latents[..count].to_vec()).await.unwrap(), together[..count], "{count} together");
     }
-    assert!(together.iter().flatten().all(|value| (-1.0..=1.0).contains(value)));
+    // The library's tanh may end a rounding beyond 1.
+    assert!(together.iter().flatten().all(|value| value.abs() < 1.0 + 1e-5));
     assert_ne!(together[0], together[1]);
 }
 
@@ -41,9 +42,9 @@ async fn the_discriminator_scores_each_image_alone() {
     let scores = gan.discriminate(images.clone(), classes.clone()).await.unwrap();
     assert_eq!(scores.len(), 70);
     assert_eq!(gan.discriminate(images[65..66].to_vec(), classes[65..66].to_vec()).await.unwrap(), scores[65..66]);
-    // Noise is no glyph.
-    let noise = vec![images[0].iter().enumerate().map(|(index, _)| if index * 7919 % 13 < 6 { -1.0 } else { 1.0 }).collect()];
-    let noisy = gan.discriminate(noise, vec![0]).await.unwrap()[0];
-    let mean = scores.iter().sum::<f32>() / 70.0;
-    assert!(noisy < mean, "{noisy} against {mean}");
+    // Under another class's name the same images look less real.
+    let others: Vec<usize> = classes.iter().map(|class| (class + 10) % gan.classes().len()).collect();
+    let misnamed = gan.discriminate(images, others).await.unwrap();
+    let mean = |scores: &[f32]| scores.iter().sum::<f32>() / scores.len() as f32;
+    assert!(mean(&misnamed) < mean(&scores), "{} against {}", mean(&misnamed), mean(&scores));
 }

@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt, stream};
+use quintet_proto::anomaly::v1::{ScoreStreamRequest, ScoreStreamResponse};
+use quintet_serving::error::status;
+use tonic::{Status, Streaming};
+
+use super::{AnomalyService, Model, kind, samples, score::message};
+use crate::{
+    Error,
+    engine::{calibration::Calibration, score::ScoreKind},
+};
+
+/// Samples of one stream that are in work at once: enough to be batched, few enough that a client that does not
+/// read its answers stops being read from.
+const IN_WORK: usize = 64;
+
+/// What the first message settled.
+#[derive(Clone, Debug)]
+struct Settled {
+    model: String,
+    kind: ScoreKind,
+    calibration: Arc<Calibration>,
+}
+
+impl AnomalyService {
+    /// One answer for each message, in order. The first error ends the stream.
+    pub(super) fn score_pieces(self, messages: Streaming<ScoreStreamRequest>) -> impl Stream<Item = Result<ScoreStreamResponse, Status>> + Send {
+        let service = self.clone();
+        // Settles each message's sample in order; what is left to do for it can then run beside its neighbours.
+        let settled = stream::unfold(Some((messages, None, 0)), move |state| {
+            let service = service.clone();
+            async move {
+                let (mut messages, settled, index) = state?;
+                match messages.message().await {
+                    Ok(None) => None,
+                    Err(error) => Some((Err(error), None)),
+                    Ok(Some(message)) => match service.settle(message, settled, index) {
+                        Ok((settled, values)) => Some((Ok((settled.clone(), values, index)), Some((messages, Some(settled), index + 1)))),
+                        Err(error) => Some((Err(status(&error)), None)),
+                    },
+                }
+            }
+        });
+        settled
+            .map(move |next| {
+                let service = self.clone();
+                async move {
+                    let (settled, values, index) = next?;
+                    service.score_one(settled, values, index).await.map_err(|error| status(&error))
+                }
+            })
+            .buffered(IN_WORK)
+    }
+
+    fn settle(&self, message: ScoreStreamRequest, settled: Option<Settled>, index: u64) -> Result<(Settled, Vec<f32>), Error> {
+        let settled = match settled {
+            None => {
+                let model = self.find(&message.model)?;
+                let calibration = model.vae.calibration(&message.calibration)?;
+                Settled { model: model.folder.name.clone(), kind: kind(message.score, &model.vae)?, calibration }
+            }
+            Some(settled) => {
+                for (set, field) in [(!message.model.is_empty(), "model"), (message.score != 0, "score"), (!message.calibration.is_empty(), "calibration")] {
+                    if set {
+                        return Err(Error::invalid(field, format!("set in message {index}: only the first message may set it")));
+                    }
+                }
+                settled
+            }
+        };
+        let vae = &self.find(&settled.model)?.vae;
+        let values = samples::read_one("sample", message.sample, vae).map_err(Error::Invalid)?;
+        Ok((settled, values))
+    }
+
+    async fn score_one(&self, settled: Settled, values: Vec<f32>, index: u64) -> Result<ScoreStreamResponse, Error> {
+        let Model { vae, .. } = self.find(&settled.model)?;
+        let scores = vae.reconstruct(values).await?.scores;
+        Ok(ScoreStreamResponse { score: Some(message(&scores, settled.kind, &settled.calibration)), index })
+    }
+}
