@@ -108,18 +108,7 @@ pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component
         Ok(vec![served.component, quintet_open_inference::component(&settings.server, served.graphs)])
     };
     // Loading blocks; nothing else runs on this thread yet.
-    tokio::task::block_in_place(built).map_err(|error| BuildError { is_setup: error.is_setup(), message: error.to_string() })
-}
-
-impl Error {
-    /// Whether the fault is the operator's to mend.
-    pub fn is_setup(&self) -> bool {
-        match self {
-            Self::Onnx(error) => error.is_setup(),
-            Self::Setup(_) => true,
-            _ => false,
-        }
-    }
+    tokio::task::block_in_place(built).map_err(BuildError::from)
 }
 
 impl std::fmt::Debug for TextService {

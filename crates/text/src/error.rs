@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use quintet_serving::error::{FieldViolation, Kind, ServiceError};
+use quintet_serving::{
+    command::BuildError,
+    error::{FieldViolation, Kind, ServiceError},
+};
 
 /// Why a request was refused or failed, or the service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,5 +100,16 @@ impl ServiceError for Error {
             Self::Ended => "MODEL_THREAD_ENDED",
             Self::Setup(_) => "SETUP",
         }
+    }
+}
+
+impl From<Error> for BuildError {
+    fn from(error: Error) -> Self {
+        let is_setup = match &error {
+            Error::Onnx(error) => error.is_setup(),
+            Error::Setup(_) => true,
+            _ => false,
+        };
+        Self { message: error.to_string(), is_setup }
     }
 }

@@ -1,0 +1,165 @@
+//! The gRPC face: the only place, with the peers' adapters, that names generated types.
+
+mod anomaly;
+mod convert;
+mod image;
+mod text;
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
+
+use quintet_proto::evaluation::v1::{
+    CancelEvaluationRequest, CancelEvaluationResponse, CreateEvaluationRequest, CreateEvaluationResponse, GetEvaluationRequest, GetEvaluationResponse,
+    ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest, WatchEvaluationResponse,
+    create_evaluation_request::Evaluation as What, evaluation_service_server,
+};
+use quintet_serving::error::status;
+use tokio_stream::{Stream, wrappers::WatchStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Error,
+    engine::{
+        classifier::Classifier,
+        datasets::{Dataset, Kind},
+        jobs::Jobs,
+    },
+    peers::Peers,
+};
+
+/// What every evaluation needs.
+#[derive(Debug)]
+pub(crate) struct Evaluator {
+    pub(crate) peers: Peers,
+    pub(crate) classifiers: Vec<Classifier>,
+    pub(crate) datasets: Vec<Dataset>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct EvaluationService {
+    pub(crate) evaluator: Arc<Evaluator>,
+    pub(crate) jobs: Jobs<CreateEvaluationRequest>,
+}
+
+/// How an evaluation draws and resamples.
+#[derive(Clone, Copy, Debug)]
+struct Draws {
+    seed: u64,
+    resamples: usize,
+}
+
+impl Evaluator {
+    /// The data set of this name and kind; empty = the only one of its kind.
+    fn dataset(&self, name: &str, kind: Kind) -> Result<&Dataset, Error> {
+        let of_kind = || self.datasets.iter().filter(|dataset| dataset.kind == kind);
+        let found = if name.is_empty() && of_kind().count() == 1 { of_kind().next() } else { of_kind().find(|dataset| dataset.name == name) };
+        found.ok_or_else(|| Error::Unknown { what: "data set of that kind", name: name.to_owned(), known: of_kind().map(|d| d.name.clone()).collect() })
+    }
+
+    fn classifier(&self, name: &str) -> Result<&Classifier, Error> {
+        let found = match self.classifiers.as_slice() {
+            [only] if name.is_empty() => Some(only),
+            all => all.iter().find(|classifier| classifier.name == name),
+        };
+        let known = || self.classifiers.iter().map(|classifier| classifier.name.clone()).collect();
+        found.ok_or_else(|| Error::Unknown { what: "image classifier", name: name.to_owned(), known: known() })
+    }
+}
+
+impl EvaluationService {
+    fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
+        let resamples = request.bootstrap_resamples.unwrap_or(1000);
+        if !(100..=10_000).contains(&resamples) {
+            return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
+        }
+        let draws = Draws { seed: request.seed, resamples: resamples as usize };
+        let filled = |what: What| CreateEvaluationRequest { evaluation: Some(what), seed: request.seed, bootstrap_resamples: Some(resamples) };
+        let evaluator = Arc::clone(&self.evaluator);
+        let job = match request.evaluation {
+            None => return Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+            Some(What::Image(asked)) => {
+                let asked = evaluator.check_image(asked)?;
+                self.jobs.start(filled(What::Image(asked.clone())), move |progress| async move { evaluator.run_image(asked, draws, progress).await })
+            }
+            Some(What::Text(asked)) => {
+                let asked = evaluator.check_text(asked)?;
+                self.jobs.start(filled(What::Text(asked.clone())), move |progress| async move { evaluator.run_text(asked, draws, progress).await })
+            }
+            Some(What::Anomaly(asked)) => {
+                let asked = evaluator.check_anomaly(asked)?;
+                self.jobs.start(filled(What::Anomaly(asked.clone())), move |progress| async move { evaluator.run_anomaly(asked, draws, progress).await })
+            }
+        }?;
+        Ok(CreateEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) })
+    }
+
+    fn list(&self, request: &ListEvaluationsRequest) -> Result<ListEvaluationsResponse, Error> {
+        let size = match request.page_size {
+            0 => 100,
+            size @ 1..=1000 => size as usize,
+            size => return Err(Error::invalid("page_size", format!("{size}: must be 0 to 1000"))),
+        };
+        let before = match request.page_token.as_str() {
+            "" => None,
+            token => Some(token.parse().map_err(|_| Error::invalid("page_token", format!("'{token}' is none of this service's")))?),
+        };
+        let (page, more) = self.jobs.list(size, before);
+        Ok(ListEvaluationsResponse {
+            evaluations: page.iter().map(|job| convert::evaluation(job, job.snapshot())).collect(),
+            next_page_token: more.map_or_else(String::new, |number| number.to_string()),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl evaluation_service_server::EvaluationService for EvaluationService {
+    type WatchEvaluationStream = Pin<Box<dyn Stream<Item = Result<WatchEvaluationResponse, Status>> + Send>>;
+
+    async fn list_datasets(&self, _: Request<ListDatasetsRequest>) -> Result<Response<ListDatasetsResponse>, Status> {
+        Ok(Response::new(ListDatasetsResponse { datasets: self.evaluator.datasets.iter().map(convert::dataset).collect() }))
+    }
+
+    async fn create_evaluation(&self, request: Request<CreateEvaluationRequest>) -> Result<Response<CreateEvaluationResponse>, Status> {
+        self.create(request.into_inner()).map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> Result<Response<GetEvaluationResponse>, Status> {
+        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
+        Ok(Response::new(GetEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) }))
+    }
+
+    async fn watch_evaluation(&self, request: Request<WatchEvaluationRequest>) -> Result<Response<Self::WatchEvaluationStream>, Status> {
+        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
+        let mut states = Some(WatchStream::new(job.watch()));
+        let stream = futures_util::stream::poll_fn(move |context| {
+            let Some(open) = states.as_mut() else { return Poll::Ready(None) };
+            let snapshot = ready!(Pin::new(open).poll_next(context));
+            // The state in which it ended is the last that is sent.
+            if snapshot.as_ref().is_none_or(|snapshot| snapshot.state.has_ended()) {
+                states = None;
+            }
+            Poll::Ready(snapshot.map(|snapshot| Ok(WatchEvaluationResponse { evaluation: Some(convert::evaluation(&job, snapshot)) })))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_evaluations(&self, request: Request<ListEvaluationsRequest>) -> Result<Response<ListEvaluationsResponse>, Status> {
+        self.list(&request.into_inner()).map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn cancel_evaluation(&self, request: Request<CancelEvaluationRequest>) -> Result<Response<CancelEvaluationResponse>, Status> {
+        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
+        job.cancel();
+        let mut watch = job.watch();
+        // It ends at once: what it has under way is dropped.
+        let ended = watch.wait_for(|snapshot| snapshot.state.has_ended()).await.map(|snapshot| snapshot.clone());
+        let snapshot = ended.unwrap_or_else(|_| job.snapshot());
+        Ok(Response::new(CancelEvaluationResponse { evaluation: Some(convert::evaluation(&job, snapshot)) }))
+    }
+}
+
+#[cfg(test)]
+mod tests;
