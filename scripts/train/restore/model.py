@@ -83,8 +83,19 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
 
 
-def norm(shape: Shape) -> nn.RMSNorm:
-    return nn.RMSNorm(shape.width, eps=shape.epsilon)
+class RmsNorm(nn.Module):
+    """T5's norm, spelt out: the exporter does not know torch's own."""
+
+    def __init__(self, width: int, epsilon: float):
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(torch.ones(width)), epsilon
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+def norm(shape: Shape) -> RmsNorm:
+    return RmsNorm(shape.width, shape.epsilon)
 
 
 class EncoderLayer(nn.Module):

@@ -25,7 +25,7 @@ use super::{
 use crate::{Config, Error};
 
 /// The calibration that is made at load.
-pub const DEFAULT_CALIBRATION: &str = "default";
+const DEFAULT_CALIBRATION: &str = "default";
 
 /// The sessions of a model, on one thread.
 pub(crate) struct Networks {

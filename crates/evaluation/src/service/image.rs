@@ -12,8 +12,9 @@ use crate::{
         datasets::Kind,
         jobs::Progress,
         metrics::{
-            bootstrap, frechet,
-            inception::{self, Predictions},
+            bootstrap::{self, GROUPS},
+            frechet,
+            inception::{self, Predictions, shuffled},
             kernel,
         },
         signature,
@@ -109,15 +110,14 @@ fn measure(
         measured_with: measured_with.clone(),
     };
 
-    // Each resample of FID costs an eigendecomposition.
-    let few = (resamples / 10).max(20);
     let fid = frechet::distance(&real.features, &generated.features).ok_or_else(|| Error::Mismatch("FID has no value: an eigenvalue is missing".to_owned()))?;
-    let fid_interval = bootstrap::interval(&[real_count, count], few, seed, |drawn| match drawn {
-        [a, b] => frechet::distance(&real.features.select_rows(a), &generated.features.select_rows(b)).unwrap_or(f64::NAN),
-        _ => f64::NAN,
+    let fid_interval = bootstrap::jackknife(fid, |group| {
+        let without = |rows: usize| -> Vec<usize> { shuffled(rows, seed).into_iter().enumerate().filter(|(at, _)| at % GROUPS != group).map(|(_, row)| row).collect() };
+        let (real, generated) = (real.features.select_rows(&without(real_count)), generated.features.select_rows(&without(count)));
+        frechet::distance(&real, &generated).unwrap_or(f64::NAN)
     });
     let fid_signature =
-        signature(&[("features", features.to_owned()), ("covariance", "n-1".to_owned()), ("reference", real_count.to_string()), ("resamples", few.to_string())]);
+        signature(&[("features", features.to_owned()), ("covariance", "n-1".to_owned()), ("reference", real_count.to_string()), ("groups", GROUPS.to_string())]);
 
     let (kid, kid_interval) = kernel::distance(&real.features, &generated.features, seed);
     let size = kernel::subset_size(real_count, count);
@@ -130,7 +130,7 @@ fn measure(
     ]);
 
     let predictions = Predictions::from_logits(&generated.logits);
-    let order = inception::shuffled(count, seed);
+    let order = shuffled(count, seed);
     let score_interval = bootstrap::interval(&[count], resamples, seed, |drawn| drawn.first().map_or(f64::NAN, |drawn| predictions.score(drawn)));
     let score_signature = signature(&[
         ("logits", features.split('/').next().unwrap_or_default().to_owned()),

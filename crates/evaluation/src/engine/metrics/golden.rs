@@ -28,8 +28,8 @@ fn the_metrics_give_what_the_references_give() {
     let rank_deficient = (matrix(10, 16, 3), matrix(12, 16, 4));
     check("fid_rank_deficient", frechet::distance(&rank_deficient.0, &rank_deficient.1).unwrap(), &golden, 1e-6);
     check("kid", kernel::squared_mmd(&a.rows(0, 200).into_owned(), &b), &golden, 1e-9);
-    let logits = matrix(250, 7, 5).map(|value| value * 8.0);
-    let order: Vec<usize> = (0..250).collect();
+    let logits = matrix(253, 7, 5).map(|value| value * 8.0);
+    let order: Vec<usize> = (0..253).collect();
     check("inception_score", Predictions::from_logits(&logits).score(&order), &golden, 1e-12);
     // Scores in steps, so that there are ties.
     let scores: Vec<f64> = matrix(1, 400, 6).iter().map(|value| (value * 40.0).floor()).collect();

@@ -57,7 +57,6 @@ impl PackedGraph {
         if cache.is_empty() {
             return Err(format!("no input '{PAST}…' holds a key-value cache"));
         }
-        binding.bind_output("logits").map_err(|error| error.to_string())?;
         Ok(Self { session, binding, _cache: cache, slots, vocabulary })
     }
 
@@ -122,6 +121,8 @@ impl PackedGraph {
         bind.bind_input("seqlens_k", Tensor::I32(lengths.into_dyn()))?;
         bind.bind_input("total_sequence_length", Tensor::I32(ArrayD::from_elem(ndarray::IxDyn(&[]), longest as i32)))?;
         bind.bind_input("query_seqlens", Tensor::I32(new.into_dyn()))?;
+        // Bound anew each time: the runtime would keep the last run's tensor, of as many rows as that had.
+        bind.bind_output("logits")?;
         self.binding.run(&mut self.session).map(Logits)
     }
 }
