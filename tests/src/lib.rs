@@ -1,1 +1,33 @@
-//! tests
+//! End-to-end tests: the real processes, started on a free port and called through generated clients.
+//!
+//! One binary, so that the workspace links once for all of them. `harness` starts and stops processes; each other
+//! module holds the tests of one concern. They need `cargo build --release --workspace` to have been run:
+//! `scripts/test` does.
+
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod anomaly;
+#[cfg(test)]
+mod apart;
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod evaluation;
+#[cfg(test)]
+mod floors;
+#[cfg(test)]
+mod image;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod open_inference;
+#[cfg(test)]
+mod python;
+#[cfg(test)]
+mod setup;
+#[cfg(test)]
+mod text;

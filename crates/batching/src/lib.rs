@@ -98,8 +98,7 @@ pub fn batcher<Q, A>(limits: Limits) -> (Batcher<Q, A>, Worker<Q, A>) {
 impl<Q, A> Batcher<Q, A> {
     /// Waits for the answer to a request. Dropping the future withdraws the request.
     pub async fn submit(&self, request: Q, cost: usize) -> Result<A, Rejected> {
-        let full =
-            || Rejected::Full { waiting: self.limits.max_queue_cost - self.places.available_permits(), limit: self.limits.max_queue_cost };
+        let full = || Rejected::Full { waiting: self.limits.max_queue_cost - self.places.available_permits(), limit: self.limits.max_queue_cost };
         // A request that costs more than the whole queue may still wait where nothing else does.
         let units = cost.clamp(1, self.limits.max_queue_cost);
         let units = u32::try_from(units).unwrap_or(u32::MAX);

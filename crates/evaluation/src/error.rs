@@ -41,12 +41,12 @@ pub enum Error {
         reason: String,
     },
     /// Another service refused or failed.
-    #[error("the {service} service: {reason}")]
+    #[error("the {service} service: {}", status.message())]
     Peer {
         /// Which one.
         service: &'static str,
         /// What it said.
-        reason: String,
+        status: Box<tonic::Status>,
     },
     /// What was measured cannot be compared.
     #[error("{0}")]
@@ -54,12 +54,6 @@ pub enum Error {
     /// A model could not be loaded or run.
     #[error(transparent)]
     Onnx(#[from] quintet_onnx::Error),
-    /// The evaluation was cancelled.
-    #[error("the evaluation was cancelled")]
-    Cancelled,
-    /// The service takes no new evaluations.
-    #[error("the service is shutting down")]
-    ShuttingDown,
     /// A computation was given up.
     #[error("the computation was given up")]
     Ended,
@@ -80,9 +74,9 @@ impl ServiceError for Error {
             Self::Unknown { .. } | Self::UnknownEvaluation(_) => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_secs(5) },
-            Self::Peer { .. } | Self::ShuttingDown => Kind::Unavailable { retry_after: Duration::from_secs(1) },
+            Self::Peer { .. } => Kind::Unavailable { retry_after: Duration::from_secs(1) },
             Self::Mismatch(_) => Kind::FailedPrecondition,
-            Self::Cancelled | Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
+            Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
             Self::Dataset { .. } | Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
         }
     }
@@ -97,8 +91,6 @@ impl ServiceError for Error {
             Self::Peer { .. } => "PEER_FAILED",
             Self::Mismatch(_) => "MISMATCH",
             Self::Onnx(_) => "INFERENCE_FAILED",
-            Self::Cancelled => "CANCELLED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Ended => "ENDED",
             Self::Setup(_) => "SETUP",
         }

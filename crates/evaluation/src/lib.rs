@@ -10,12 +10,7 @@
 //! * The same request gives the same numbers: every draw comes from the request's seed.
 //! * A job ends: with metrics, an error, or a cancellation, and its watchers hear of it.
 //!
-//! What a metric was measured with is named so: a data set's file by its own SHA-256; a classifier's graph by its own;
-//! a model, "name@version", by the SHA-256 of its folder's `quintet.toml`, which holds those of all its files. Of a model
-//! that another process runs, the name and version are what that process answered, and the hash is empty: it is not
-//! known here.
-//!
-//! Evaluations live in memory: they do not survive a restart, and the oldest that have ended make room for new ones.
+//! Jobs live in memory and do not survive a restart.
 
 #![forbid(unsafe_code)]
 
@@ -23,11 +18,9 @@ mod build;
 mod config;
 pub mod engine;
 mod error;
-mod evaluator;
 mod peers;
 mod service;
 
 pub use build::{Served, build, serve};
 pub use config::{Config, DEFAULTS, Settings};
 pub use error::Error;
-pub use peers::Peers;

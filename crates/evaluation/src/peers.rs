@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use quintet_proto::{
-    anomaly::v1::{SampleData, ScoreKind, ScoreRequest as AnomalyScoreRequest, Values, anomaly_service_client::AnomalyServiceClient, sample_data::Data},
+    anomaly::v1::{
+        ListModelsRequest as AnomalyListModelsRequest, SampleData, ScoreKind, ScoreRequest as AnomalyScoreRequest, Values,
+        anomaly_service_client::AnomalyServiceClient, sample_data::Data,
+    },
     image::v1::{ClassSelection, GenerateRequest, GenerateStreamRequest, ImageFormat, ListModelsRequest, image_service_client::ImageServiceClient},
     text::v1::{ScoreRequest as TextScoreRequest, text_service_client::TextServiceClient},
 };
@@ -73,16 +76,29 @@ impl Peers {
             let (mut client, request) = (client.clone(), self.request(ListModelsRequest {}));
             async move { client.list_models(request).await }
         });
-        let models = answer.await?.models;
-        let known = models.iter().map(|model| model.name.clone()).collect();
-        let found = models.into_iter().find(|model| name.is_empty() || model.name == name);
+        let answer = answer.await?;
+        let name = if name.is_empty() { &answer.default_model } else { name };
+        let known = answer.models.iter().map(|model| model.name.clone()).collect();
+        let found = answer.models.into_iter().find(|model| model.name == name);
         let model = found.ok_or_else(|| Error::Unknown { what: "image model", name: name.to_owned(), known })?;
-        Ok(ImageModel { name: model.name, classes: model.classes, width: model.width as usize, height: model.height as usize, channels: model.channels })
+        Ok(ImageModel {
+            name: model.name,
+            classes: model.classes,
+            width: model.width as usize,
+            height: model.height as usize,
+            channels: model.channels,
+        })
     }
 
     /// `count` images from one seed, all classes in turn; `each` is called with how many have come. Also the id of the
     /// model that drew them.
-    pub(crate) async fn generate(&self, model: &ImageModel, count: usize, seed: u64, mut each: impl FnMut(usize)) -> Result<(String, Vec<GeneratedImage>), Error> {
+    pub(crate) async fn generate(
+        &self,
+        model: &ImageModel,
+        count: usize,
+        seed: u64,
+        mut each: impl FnMut(usize),
+    ) -> Result<(String, Vec<GeneratedImage>), Error> {
         let request = GenerateRequest {
             model: model.name.clone(),
             count: Some(count as u32),
@@ -99,13 +115,25 @@ impl Peers {
         })
         .await?;
         let (mut id, mut images) = (String::new(), Vec::with_capacity(count));
-        while let Some(answer) = stream.message().await.map_err(failed("image"))? {
+        // The call's own deadline ends with its headers; a stream that stalls must not hold the job up.
+        let stalled = |_| failed("image")(Status::deadline_exceeded("no image came in time"));
+        while let Some(answer) = tokio::time::timeout(self.timeout, stream.message()).await.map_err(stalled)?.map_err(failed("image"))? {
             let Some(image) = answer.image else { continue };
             id = format!("{}@{}", answer.model, answer.model_version);
             images.push(GeneratedImage { pixels: image.data.to_vec(), class: image.class_name });
             each(images.len());
         }
         Ok((id, images))
+    }
+
+    /// The anomaly service's default model.
+    pub(crate) async fn default_anomaly_model(&self) -> Result<String, Error> {
+        let client = AnomalyServiceClient::new(self.anomaly.clone());
+        let answer = retried("anomaly", || {
+            let (mut client, request) = (client.clone(), self.request(AnomalyListModelsRequest {}));
+            async move { client.list_models(request).await }
+        });
+        Ok(answer.await?.default_model)
     }
 
     /// The log-likelihoods of documents.

@@ -26,9 +26,7 @@ pub enum Error {
         version: &'static str,
     },
     /// A provider was asked for that this machine or this library does not have.
-    #[error(
-        "the execution provider '{provider}' cannot be had: {reason}; set `runtime.provider` to \"cpu\", or to \"auto\" to take what there is"
-    )]
+    #[error("the execution provider '{provider}' cannot be had: {reason}; set `runtime.provider` to \"cpu\", or to \"auto\" to take what there is")]
     ProviderUnavailable {
         /// The provider asked for.
         provider: String,
@@ -54,9 +52,7 @@ pub enum Error {
         reason: String,
     },
     /// A graph gave other outputs than its golden pair says.
-    #[error(
-        "the graph {graph} does not reproduce its golden pair: output '{output}' differs by {difference:.3e}, the limit is {limit:.1e}"
-    )]
+    #[error("the graph {graph} does not reproduce its golden pair: output '{output}' differs by {difference:.3e}, the limit is {limit:.1e}")]
     GoldenMismatch {
         /// The graph.
         graph: String,

@@ -85,11 +85,7 @@ impl ModelFolder {
 
     /// The path of one of the folder's files, which the manifest must list with its hash.
     pub fn file(&self, name: &str) -> Result<PathBuf, Error> {
-        if self.manifest.sha256.contains_key(name) {
-            Ok(self.path.join(name))
-        } else {
-            Err(self.broken(name, "it is not listed under [sha256]"))
-        }
+        if self.manifest.sha256.contains_key(name) { Ok(self.path.join(name)) } else { Err(self.broken(name, "it is not listed under [sha256]")) }
     }
 
     /// Whether the folder has a file of this name.

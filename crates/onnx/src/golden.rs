@@ -20,12 +20,8 @@ pub fn verify(folder: &ModelFolder, session: &mut Session) -> Result<(), Error> 
     let broken = |reason: String| folder.broken(FILE, reason);
     let file = File::open(folder.file(FILE)?).map_err(|error| broken(error.to_string()))?;
     let mut archive = NpzReader::new(file).map_err(|error| broken(error.to_string()))?;
-    let names: BTreeSet<String> = archive
-        .names()
-        .map_err(|error| broken(error.to_string()))?
-        .into_iter()
-        .map(|name| name.trim_end_matches(".npy").to_owned())
-        .collect();
+    let names: BTreeSet<String> =
+        archive.names().map_err(|error| broken(error.to_string()))?.into_iter().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
 
     let mut inputs = Vec::new();
     for info in session.inputs() {
@@ -89,12 +85,8 @@ fn read(archive: &mut NpzReader<File>, entry: &str, element: ElementType) -> Res
         // The .npy format has no 16-bit types that ndarray-npy reads; a graph with such inputs keeps its golden
         // values as 32-bit floats.
         ElementType::F32 => array::<f32>(archive, entry),
-        ElementType::F16 => {
-            archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::F16(array.mapv(half::f16::from_f32)))
-        }
-        ElementType::Bf16 => {
-            archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::Bf16(array.mapv(half::bf16::from_f32)))
-        }
+        ElementType::F16 => archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::F16(array.mapv(half::f16::from_f32))),
+        ElementType::Bf16 => archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::Bf16(array.mapv(half::bf16::from_f32))),
     }
 }
 

@@ -40,10 +40,7 @@ impl Session {
                 Err(error) => refusal = Some(error.message().to_owned()),
             }
         }
-        Err(Error::ProviderUnavailable {
-            provider: runtime.provider.to_string(),
-            reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()),
-        })
+        Err(Error::ProviderUnavailable { provider: runtime.provider.to_string(), reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()) })
     }
 
     fn commit(builder: ort::session::builder::SessionBuilder, graph: &Path) -> Result<Self, Error> {

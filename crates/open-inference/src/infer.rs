@@ -3,8 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use quintet_onnx::{ElementType, Tensor};
 use quintet_proto::inference::{
-    InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_request::InferInputTensor,
-    model_infer_response::InferOutputTensor,
+    InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
 };
 
 use crate::{Error, Graph, datatype};
@@ -21,17 +20,13 @@ pub(crate) fn inputs(graph: &Graph, request: &ModelInferRequest) -> Result<Vec<(
         let field = format!("inputs[{index}]");
         let Some(info) = graph.inputs.iter().find(|info| info.name == input.name) else {
             let known: Vec<&str> = graph.inputs.iter().map(|info| info.name.as_str()).collect();
-            return Err(Error::invalid(
-                format!("{field}.name"),
-                format!("'{}' is not an input; there are: {}", input.name, known.join(", ")),
-            ));
+            return Err(Error::invalid(format!("{field}.name"), format!("'{}' is not an input; there are: {}", input.name, known.join(", "))));
         };
         if tensors.iter().any(|(name, _)| *name == input.name) {
             return Err(Error::invalid(format!("{field}.name"), format!("'{}' is given twice", input.name)));
         }
-        let element = datatype::parse(&input.datatype).ok_or_else(|| {
-            Error::invalid(format!("{field}.datatype"), format!("'{}' is not a type that graphs use here", input.datatype))
-        })?;
+        let element = datatype::parse(&input.datatype)
+            .ok_or_else(|| Error::invalid(format!("{field}.datatype"), format!("'{}' is not a type that graphs use here", input.datatype)))?;
         if element != info.element {
             let description = format!("'{}', but the input is of type {}", input.datatype, datatype::name(info.element));
             return Err(Error::invalid(format!("{field}.datatype"), description));
@@ -55,8 +50,7 @@ fn shape(field: &str, input: &InferInputTensor, expected: &[Option<usize>]) -> R
     let shape: Option<Vec<usize>> = input.shape.iter().map(|size| usize::try_from(*size).ok()).collect();
     shape
         .filter(|shape| {
-            shape.len() == expected.len()
-                && shape.iter().zip(expected).all(|(size, expected)| expected.is_none_or(|expected| *size == expected))
+            shape.len() == expected.len() && shape.iter().zip(expected).all(|(size, expected)| expected.is_none_or(|expected| *size == expected))
         })
         .ok_or_else(|| {
             let expected: Vec<i64> = expected.iter().map(|size| size.map_or(-1, |size| size as i64)).collect();
@@ -81,17 +75,15 @@ fn typed(field: &str, element: ElementType, shape: &[usize], contents: Option<&I
             let values = $values;
             fits(values.len())?;
             Tensor::from(
-                ArrayD::from_shape_vec(IxDyn(shape), values.clone())
-                    .map_err(|error| Error::invalid(format!("{field}.shape"), error.to_string()))?,
+                ArrayD::from_shape_vec(IxDyn(shape), values.clone()).map_err(|error| Error::invalid(format!("{field}.shape"), error.to_string()))?,
             )
         }};
     }
     macro_rules! narrow {
         ($values:expr, $type:ty) => {{
             let values: Result<Vec<$type>, _> = $values.iter().map(|value| <$type>::try_from(*value)).collect();
-            let values = values.map_err(|_| {
-                Error::invalid(format!("{field}.contents"), format!("a value is outside {} to {}", <$type>::MIN, <$type>::MAX))
-            })?;
+            let values = values
+                .map_err(|_| Error::invalid(format!("{field}.contents"), format!("a value is outside {} to {}", <$type>::MIN, <$type>::MAX)))?;
             take!(&values)
         }};
     }
@@ -128,10 +120,7 @@ pub(crate) fn outputs(graph: &Graph, request: &ModelInferRequest) -> Result<Vec<
                 Ok(output.name.clone())
             } else {
                 let known: Vec<String> = all().collect();
-                Err(Error::invalid(
-                    format!("outputs[{index}].name"),
-                    format!("'{}' is not an output; there are: {}", output.name, known.join(", ")),
-                ))
+                Err(Error::invalid(format!("outputs[{index}].name"), format!("'{}' is not an output; there are: {}", output.name, known.join(", "))))
             }
         })
         .collect()

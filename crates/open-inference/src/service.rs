@@ -1,7 +1,7 @@
 use quintet_onnx::{Session, Tensor, TensorInfo};
 use quintet_proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-    ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
+    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
     grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
     model_metadata_response::TensorMetadata,
 };
@@ -36,8 +36,7 @@ impl Service {
             (Some(graph), None) => Some(graph),
             _ => self.graphs.iter().find(|graph| graph.name() == name),
         };
-        let graph =
-            graph.ok_or_else(|| Error::UnknownGraph { name: name.to_owned(), known: self.graphs.iter().map(Graph::name).collect() })?;
+        let graph = graph.ok_or_else(|| Error::UnknownGraph { name: name.to_owned(), known: self.graphs.iter().map(Graph::name).collect() })?;
         if version.is_empty() || version == graph.version {
             Ok(graph)
         } else {

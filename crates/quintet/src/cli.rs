@@ -31,7 +31,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run all services in one process, on one port
-    #[command(after_help = "Examples:\n  quintet up\n  quintet up --listen 0.0.0.0:8080 --set text.slots=32\n  quintet up --print-config\n\nExit codes: 64 a wrong flag or configuration, 74 the address cannot be listened on, 78 a missing library or a broken model.")]
+    #[command(
+        after_help = "Examples:\n  quintet up\n  quintet up --listen 0.0.0.0:8080 --set text.slots=32\n  quintet up --print-config\n\nExit codes: 64 a wrong flag or configuration, 74 the address cannot be listened on, 78 a missing library or a broken model."
+    )]
     Up(Flags),
     /// Generate, restore, score and embed text
     Text(client::text::Arguments),

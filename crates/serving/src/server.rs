@@ -194,7 +194,11 @@ impl Parts {
 }
 
 /// The services for each other: no admission, since the call that caused this one has been let in already.
-async fn serve_local(routes: Routes, connections: Option<mpsc::Receiver<DuplexStream>>, stopped: CancellationToken) -> Result<(), tonic::transport::Error> {
+async fn serve_local(
+    routes: Routes,
+    connections: Option<mpsc::Receiver<DuplexStream>>,
+    stopped: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let Some(connections) = connections else { return Ok(()) };
     let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
     tonic::transport::Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped.cancelled()).await

@@ -35,10 +35,8 @@ pub struct Served {
 /// Loads every text model of the repository. `own` is a channel to the services of this process: the tokenization
 /// service is there unless the configuration names another.
 pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository, own: Channel) -> Result<Served, Error> {
-    let models = repository.load(
-        |folder| KINDS.contains(&folder.manifest.kind.as_str()),
-        |folder| load(folder, config, server, runtime, repository.verifies()),
-    )?;
+    let models = repository
+        .load(|folder| KINDS.contains(&folder.manifest.kind.as_str()), |folder| load(folder, config, server, runtime, repository.verifies()))?;
     if models.is_empty() && !repository.keeps_going() {
         let reason = format!("no folder of kind {} is in it", KINDS.join(", "));
         return Err(quintet_onnx::Error::Repository { path: repository.path().to_owned(), reason }.into());
@@ -46,7 +44,9 @@ pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &R
     let graphs = models.iter().flat_map(graphs).collect();
     let channel = match config.tokenization_endpoint.as_str() {
         "" => own,
-        url => Endpoint::from_shared(url.to_owned()).map_err(|error| Error::Setup(format!("text.tokenization_endpoint = {url:?}: {error}")))?.connect_lazy(),
+        url => Endpoint::from_shared(url.to_owned())
+            .map_err(|error| Error::Setup(format!("text.tokenization_endpoint = {url:?}: {error}")))?
+            .connect_lazy(),
     };
     let ready = !models.is_empty();
     let service = TextService {

@@ -27,7 +27,8 @@ pub(crate) struct Decoding {
 
 impl Tokenizer {
     pub(crate) fn new(channel: Channel, max_message_bytes: usize) -> Self {
-        let client = TokenizationServiceClient::new(channel).max_decoding_message_size(max_message_bytes).max_encoding_message_size(max_message_bytes);
+        let client =
+            TokenizationServiceClient::new(channel).max_decoding_message_size(max_message_bytes).max_encoding_message_size(max_message_bytes);
         Self { client }
     }
 

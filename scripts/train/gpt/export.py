@@ -9,6 +9,7 @@ a key–value cache that stays in place. One run may hold prompt chunks, single 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
@@ -24,7 +25,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import kjv
-from model import Decoder, Shape
+from model import Decoder, Shape, rotary
 from train import END, bits_per_byte
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -76,8 +77,10 @@ def packed_graph(model: Decoder) -> onnx.ModelProto:
     ]
     graph.outputs.append(graph.value("logits", f32, ["r", shape.vocabulary]))
     graph.weight("embedding", model.embedding.weight)
-    graph.weight("cos", model.cos)
-    graph.weight("sin", model.sin)
+    # Twice the context: a padded row may reach beyond it, behind the tokens that it really has.
+    cos, sin = rotary(dataclasses.replace(shape, context=2 * shape.context))
+    graph.weight("cos", cos)
+    graph.weight("sin", sin)
     graph.constant("qkv_sizes", numpy.array([shape.width, kv_width, kv_width], "i8"))
     graph.constant("gate_up_sizes", numpy.array([shape.feed_forward, shape.feed_forward], "i8"))
     graph.constant("rows", numpy.array([-1, shape.width], "i8"))
@@ -139,7 +142,7 @@ def feed(rows: list[tuple[list[int], int]], all_logits: bool) -> dict[str, numpy
         "unpad_index": numpy.array(unpad, "i8"),
         "logit_index": numpy.arange(len(ids)) if all_logits else numpy.array(last, "i8"),
         "seqlens_k": numpy.array([max(total, 1) - 1 for total in totals], "i4"),
-        "total_sequence_length": numpy.array(max(totals), "i4"),
+        "total_sequence_length": numpy.array(max(width, *totals), "i4"),
         "query_seqlens": numpy.array([len(tokens) for tokens, _ in rows], "i4"),
     }
 
@@ -198,6 +201,13 @@ def parity(model: Decoder, session: onnxruntime.InferenceSession) -> float:
         mixed = beside.run(feed([([texts[0][at]], at), chunk, ([], 0), ([], 0)], False))
         worst = max(worst, float(abs(single[0] - truth[0][at]).max()))
         assert numpy.array_equal(single[0], mixed[0]), f"step {at} has other bits beside a prompt chunk"
+    # A run of a single token, and a slot that is nearly full beside a wide chunk.
+    lone = new().run(feed([(texts[0][:1], 0)] + [([], 0)] * 3, True))
+    worst = max(worst, float(abs(lone[0] - truth[0][0]).max()))
+    full = Slots(session, model.shape, 4, 64 + 17)
+    full.run(feed([(texts[0], 0)] + [([], 0)] * 3, False))
+    inputs = feed([([], 48), (texts[2], 0), ([], 0), ([], 0)], True)
+    assert numpy.array_equal(full.run(inputs), whole[2]), "a chunk beside a long slot has other bits"
     return worst
 
 

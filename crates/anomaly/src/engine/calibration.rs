@@ -19,11 +19,7 @@ impl Calibration {
             values.sort_by(f64::total_cmp);
             values
         };
-        Self {
-            false_positive_rate,
-            reconstruction_errors: sorted(ScoreKind::ReconstructionError),
-            negative_elbos: sorted(ScoreKind::NegativeElbo),
-        }
+        Self { false_positive_rate, reconstruction_errors: sorted(ScoreKind::ReconstructionError), negative_elbos: sorted(ScoreKind::NegativeElbo) }
     }
 
     fn normals_by(&self, kind: ScoreKind) -> &[f64] {

@@ -8,8 +8,7 @@ use crate::Error;
 const GAP: usize = 4;
 
 /// Colours from no difference to the largest: dark violet over orange to pale yellow, of even steps in lightness.
-const RAMP: [[u8; 3]; 8] =
-    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
+const RAMP: [[u8; 3]; 8] = [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]];
 
 /// Each value's share of the squared error; all are 0 for a perfect reconstruction.
 pub fn shares(sample: &[f32], reconstruction: &[f32]) -> Vec<f64> {
@@ -25,9 +24,8 @@ pub fn heat_map(sample: &[f32], reconstruction: &[f32], shape: [usize; 3], [low,
     let plane = height * width;
     let value = |values: &[f32], channel: usize, at: usize| values.get(channel.min(channels - 1) * plane + at).copied().unwrap_or(low);
     let byte = |value: f32| ((value - low) / (high - low) * 255.0).round() as u8;
-    let differences: Vec<f32> = (0..plane)
-        .map(|at| (0..channels).map(|channel| (value(sample, channel, at) - value(reconstruction, channel, at)).powi(2)).sum())
-        .collect();
+    let differences: Vec<f32> =
+        (0..plane).map(|at| (0..channels).map(|channel| (value(sample, channel, at) - value(reconstruction, channel, at)).powi(2)).sum()).collect();
     let largest = differences.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
 
     let (panel, gap) = (width * scale, GAP);

@@ -271,7 +271,9 @@ fn decode(session: &mut Session, latents: &[Vec<f32>], shape: &[usize]) -> Resul
 fn stack(name: &str, rows: &[Vec<f32>], shape: &[usize]) -> Result<Tensor, OnnxError> {
     let whole: Vec<usize> = std::iter::once(rows.len()).chain(shape.iter().copied()).collect();
     let values = rows.iter().flatten().copied().collect();
-    ArrayD::from_shape_vec(IxDyn(&whole), values).map(Tensor::F32).map_err(|error| OnnxError::Tensor { name: name.to_owned(), reason: error.to_string() })
+    ArrayD::from_shape_vec(IxDyn(&whole), values)
+        .map(Tensor::F32)
+        .map_err(|error| OnnxError::Tensor { name: name.to_owned(), reason: error.to_string() })
 }
 
 #[cfg(test)]

@@ -51,9 +51,7 @@ pub fn scores(likelihood: Likelihood, sample: &[f32], reconstruction: &[f32], me
     let pairs = || sample.iter().zip(reconstruction).map(|(x, r)| (f64::from(*x), f64::from(*r)));
     let squared: f64 = pairs().map(|(x, r)| (x - r).powi(2)).sum();
     let negative_log = match likelihood {
-        Likelihood::Gaussian { sigma } => {
-            squared / (2.0 * sigma.powi(2)) + sample.len() as f64 * 0.5 * (std::f64::consts::TAU * sigma.powi(2)).ln()
-        }
+        Likelihood::Gaussian { sigma } => squared / (2.0 * sigma.powi(2)) + sample.len() as f64 * 0.5 * (std::f64::consts::TAU * sigma.powi(2)).ln(),
         Likelihood::Bernoulli => pairs()
             .map(|(x, r)| {
                 let p = r.clamp(CLAMP, 1.0 - CLAMP);
@@ -61,7 +59,8 @@ pub fn scores(likelihood: Likelihood, sample: &[f32], reconstruction: &[f32], me
             })
             .sum(),
     };
-    let divergence: f64 = mean.iter().zip(log_variance).map(|(m, v)| (f64::from(*m), f64::from(*v))).map(|(m, v)| 0.5 * (m * m + v.exp() - 1.0 - v)).sum();
+    let divergence: f64 =
+        mean.iter().zip(log_variance).map(|(m, v)| (f64::from(*m), f64::from(*v))).map(|(m, v)| 0.5 * (m * m + v.exp() - 1.0 - v)).sum();
     Scores { reconstruction_error: squared / sample.len().max(1) as f64, negative_elbo: negative_log + divergence }
 }
 

@@ -65,10 +65,19 @@ impl Section {
         match self.data {
             Data::Tabular => {
                 if self.shape.len() != 1 || self.features.len() != dimensions {
-                    return Err(format!("vae.shape = {:?} with {} vae.features: a table has one shape and as many features", self.shape, self.features.len()));
+                    return Err(format!(
+                        "vae.shape = {:?} with {} vae.features: a table has one shape and as many features",
+                        self.shape,
+                        self.features.len()
+                    ));
                 }
-                if let Some(feature) = self.features.iter().find(|feature| !(feature.mean.is_finite() && feature.scale.is_finite() && feature.scale > 0.0)) {
-                    return Err(format!("feature '{}' has mean {} and scale {}: the scale must be above 0", feature.name, feature.mean, feature.scale));
+                if let Some(feature) =
+                    self.features.iter().find(|feature| !(feature.mean.is_finite() && feature.scale.is_finite() && feature.scale > 0.0))
+                {
+                    return Err(format!(
+                        "feature '{}' has mean {} and scale {}: the scale must be above 0",
+                        feature.name, feature.mean, feature.scale
+                    ));
                 }
             }
             Data::Image => {
@@ -87,7 +96,9 @@ impl Section {
         match (self.likelihood.as_str(), self.sigma) {
             ("bernoulli", None) => Ok(Likelihood::Bernoulli),
             ("gaussian", Some(sigma)) if sigma.is_finite() && sigma > 0.0 => Ok(Likelihood::Gaussian { sigma }),
-            (likelihood, sigma) => Err(format!("vae.likelihood = {likelihood:?} with sigma {sigma:?}: \"gaussian\" with a sigma above 0, or \"bernoulli\" without")),
+            (likelihood, sigma) => {
+                Err(format!("vae.likelihood = {likelihood:?} with sigma {sigma:?}: \"gaussian\" with a sigma above 0, or \"bernoulli\" without"))
+            }
         }
     }
 

@@ -37,11 +37,7 @@ impl AnomalyService {
         let scores: Vec<Scores> = vae.reconstruct_all(normals).await?.into_iter().map(|reconstruction| reconstruction.scores).collect();
         let calibration = Arc::new(Calibration::new(&scores, rate));
         vae.keep(name.clone(), Arc::clone(&calibration))?;
-        Ok(CalibrateResponse {
-            model: folder.name.clone(),
-            model_version: folder.version.clone(),
-            calibration: Some(message(name, &calibration)),
-        })
+        Ok(CalibrateResponse { model: folder.name.clone(), model_version: folder.version.clone(), calibration: Some(message(name, &calibration)) })
     }
 
     pub(super) fn calibrations(&self, request: &ListCalibrationsRequest) -> Result<ListCalibrationsResponse, Error> {

@@ -10,9 +10,9 @@ use std::{pin::Pin, sync::Arc};
 
 use quintet_onnx::ModelFolder;
 use quintet_proto::anomaly::v1::{
-    CalibrateRequest, CalibrateResponse, DataKind, ExplainRequest, ExplainResponse, ListCalibrationsRequest, ListCalibrationsResponse, ListModelsRequest,
-    ListModelsResponse, Model as ModelMessage, ReconstructRequest, ReconstructResponse, SampleRequest, SampleResponse, ScoreKind as KindMessage, ScoreRequest,
-    ScoreResponse, ScoreStreamRequest, ScoreStreamResponse, Values, anomaly_service_server,
+    CalibrateRequest, CalibrateResponse, DataKind, ExplainRequest, ExplainResponse, ListCalibrationsRequest, ListCalibrationsResponse,
+    ListModelsRequest, ListModelsResponse, Model as ModelMessage, ReconstructRequest, ReconstructResponse, SampleRequest, SampleResponse,
+    ScoreKind as KindMessage, ScoreRequest, ScoreResponse, ScoreStreamRequest, ScoreStreamResponse, Values, anomaly_service_server,
 };
 use quintet_serving::error::status;
 use tokio_stream::Stream;
@@ -117,7 +117,10 @@ impl anomaly_service_server::AnomalyService for AnomalyService {
                 provider_nodes: vae.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
             }
         });
-        Ok(Response::new(ListModelsResponse { models: models.collect() }))
+        Ok(Response::new(ListModelsResponse {
+            models: models.collect(),
+            default_model: self.find("").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
+        }))
     }
 
     async fn score(&self, request: Request<ScoreRequest>) -> Result<Response<ScoreResponse>, Status> {

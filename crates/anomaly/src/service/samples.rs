@@ -37,7 +37,9 @@ pub(super) fn read_one(field: &str, sample: Option<SampleData>, vae: &Vae) -> Re
     let mut values = match sample.and_then(|sample| sample.data) {
         Some(DataMessage::Values(values)) => {
             let (given, expected) = (values.values.len(), section.dimensions());
-            checks.require(given == expected, format!("{field}.values"), || format!("{given} values: the model reads {expected} ({:?})", section.shape));
+            checks.require(given == expected, format!("{field}.values"), || {
+                format!("{given} values: the model reads {expected} ({:?})", section.shape)
+            });
             if let Some((index, value)) = values.values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
                 checks.require(false, format!("{field}.values[{index}]"), || format!("{value}: must be finite"));
             }

@@ -61,7 +61,9 @@ impl AnomalyService {
                 Settled { model: model.folder.name.clone(), kind: kind(message.score, &model.vae)?, calibration }
             }
             Some(settled) => {
-                for (set, field) in [(!message.model.is_empty(), "model"), (message.score != 0, "score"), (!message.calibration.is_empty(), "calibration")] {
+                for (set, field) in
+                    [(!message.model.is_empty(), "model"), (message.score != 0, "score"), (!message.calibration.is_empty(), "calibration")]
+                {
                     if set {
                         return Err(Error::invalid(field, format!("set in message {index}: only the first message may set it")));
                     }

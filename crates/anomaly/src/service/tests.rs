@@ -46,7 +46,8 @@ async fn bad_samples_name_their_place_and_the_rule() {
     let service = service();
     let mut nan = vec![1.0; 30];
     nan[7] = f32::NAN;
-    let samples = vec![row(vec![1.0; 30]), row(nan), row(vec![1.0; 29]), SampleData { data: None }, SampleData { data: Some(DataMessage::Image(vec![1])) }];
+    let samples =
+        vec![row(vec![1.0; 30]), row(nan), row(vec![1.0; 29]), SampleData { data: None }, SampleData { data: Some(DataMessage::Image(vec![1])) }];
     let faults = refused(&service, ScoreRequest { model: "vae-breast-cancer".into(), samples, ..ScoreRequest::default() }).await;
     let fields: Vec<&str> = faults.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(fields, ["samples[1].values[7]", "samples[2].values", "samples[3]", "samples[4].image"]);
@@ -71,13 +72,20 @@ async fn bad_samples_name_their_place_and_the_rule() {
 async fn a_calibration_moves_the_threshold() {
     let service = service();
     let drawn = SampleRequest { model: "vae-breast-cancer".into(), count: Some(40), seed: Some(1) };
-    let normals: Vec<SampleData> = service.sample(Request::new(drawn)).await.unwrap().into_inner().samples.into_iter().map(|v| row(v.values)).collect();
-    let request = CalibrateRequest { model: "vae-breast-cancer".into(), name: "drawn".into(), normals: normals.clone(), false_positive_rate: Some(0.25) };
+    let normals: Vec<SampleData> =
+        service.sample(Request::new(drawn)).await.unwrap().into_inner().samples.into_iter().map(|v| row(v.values)).collect();
+    let request =
+        CalibrateRequest { model: "vae-breast-cancer".into(), name: "drawn".into(), normals: normals.clone(), false_positive_rate: Some(0.25) };
     let made = service.calibrate(Request::new(request.clone())).await.unwrap().into_inner().calibration.unwrap();
     assert_eq!((made.name.as_str(), made.normals), ("drawn", 40));
     let score = |calibration: &str| {
         let samples = normals.clone();
-        service.score(Request::new(ScoreRequest { model: "vae-breast-cancer".into(), samples, calibration: calibration.into(), ..ScoreRequest::default() }))
+        service.score(Request::new(ScoreRequest {
+            model: "vae-breast-cancer".into(),
+            samples,
+            calibration: calibration.into(),
+            ..ScoreRequest::default()
+        }))
     };
     let scored = score("drawn").await.unwrap().into_inner();
     assert_eq!(scored.scores.iter().filter(|score| score.is_anomaly).count(), 10);

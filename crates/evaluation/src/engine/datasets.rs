@@ -1,273 +1,174 @@
-//! The data sets that evaluations compare with: `NAME/images.npz`, `NAME/text.txt` or `NAME/rows.npz`.
+//! The data sets that evaluations compare with.
 
 use std::{
-    fmt,
-    io::Cursor,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use ndarray::{ArrayD, IxDyn, OwnedRepr};
-use ndarray_npy::{NpzReader, ReadableElement};
+use ndarray::{Array1, Array3, ArrayD, Axis};
+use ndarray_npy::NpzReader;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// A data set, read and ready.
+/// A data set.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Its name: its folder's.
+    /// Its name.
     pub name: String,
-    /// The SHA-256 of its file, in hexadecimal.
+    /// What it holds.
+    pub kind: Kind,
+    /// How many images, samples or documents.
+    pub size: usize,
+    /// SHA-256 of its file, in hexadecimal.
     pub sha256: String,
-    /// What is in it.
-    pub data: Data,
+    path: PathBuf,
 }
 
 /// What a data set holds.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// Images, each with a class.
-    Images(Arc<Images>),
-    /// Documents of text.
-    Text(Arc<Vec<String>>),
-    /// Samples labelled normal or anomalous.
-    Rows(Arc<Rows>),
-}
-
-/// What kind of data a data set holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Images, each with a class.
+    /// Grey images with labels: `images.npz`.
     Images,
-    /// Documents of text.
+    /// Documents apart by blank lines: `text.txt`.
     Text,
-    /// Samples labelled normal or anomalous.
-    Rows,
+    /// Samples, of which some are anomalies: `rows.npz`.
+    LabelledSamples,
 }
 
-/// Images of one size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// How many.
-    pub count: usize,
-    /// Channels, height and width.
-    pub shape: [usize; 3],
-    /// A byte for each pixel and channel: image by image, rows from the top, channels interleaved.
-    pub pixels: Vec<u8>,
-}
+/// The file of each kind.
+const FILES: [(&str, Kind); 3] = [("images.npz", Kind::Images), ("text.txt", Kind::Text), ("rows.npz", Kind::LabelledSamples)];
 
-/// Labelled samples of one shape.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rows {
-    /// How many numbers a sample has.
-    pub width: usize,
-    /// Sample by sample, in the client's own units.
-    pub values: Vec<f32>,
-    /// Whether each sample is an anomaly.
-    pub anomalous: Vec<bool>,
-}
-
-impl Kind {
-    /// The name of the file that holds such data.
-    pub fn file(self) -> &'static str {
-        match self {
-            Self::Images => "images.npz",
-            Self::Text => "text.txt",
-            Self::Rows => "rows.npz",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Images => "images",
-            Self::Text => "text",
-            Self::Rows => "labelled samples",
-        })
-    }
-}
-
-impl Dataset {
-    /// What kind of data it holds.
-    pub fn kind(&self) -> Kind {
-        match self.data {
-            Data::Images(_) => Kind::Images,
-            Data::Text(_) => Kind::Text,
-            Data::Rows(_) => Kind::Rows,
-        }
-    }
-
-    /// How many images, documents or samples.
-    pub fn size(&self) -> usize {
-        match &self.data {
-            Data::Images(images) => images.count,
-            Data::Text(documents) => documents.len(),
-            Data::Rows(rows) => rows.anomalous.len(),
-        }
-    }
-
-    /// What metrics call it: "NAME/FILE".
-    pub fn id(&self) -> String {
-        format!("{}/{}", self.name, self.kind().file())
-    }
-
-    fn open(name: String, folder: &Path) -> Result<Self, Error> {
-        let kinds = [Kind::Images, Kind::Text, Kind::Rows];
-        let found: Vec<Kind> = kinds.into_iter().filter(|kind| folder.join(kind.file()).is_file()).collect();
-        let [kind] = *found else {
-            let reason = format!("it must hold exactly one of {}, and holds {}", kinds.map(Kind::file).join(", "), found.len());
-            return Err(Error::Dataset { path: folder.to_owned(), reason });
-        };
-        let path = folder.join(kind.file());
-        let broken = |reason: String| Error::Dataset { path: path.clone(), reason };
-        let bytes = std::fs::read(&path).map_err(|error| broken(error.to_string()))?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
-        let data = match kind {
-            Kind::Images => images(bytes).map(|images| Data::Images(Arc::new(images))),
-            Kind::Text => documents(bytes).map(|documents| Data::Text(Arc::new(documents))),
-            Kind::Rows => rows(bytes).map(|rows| Data::Rows(Arc::new(rows))),
-        };
-        Ok(Self { name, sha256, data: data.map_err(broken)? })
-    }
-}
-
-/// The data sets of a folder.
-#[derive(Clone, Debug)]
-pub struct Catalog {
-    datasets: Vec<Dataset>,
-}
-
-impl Catalog {
-    /// Reads every data set of the folder. A broken one ends the whole, or, with `keep_going`, is reported and left out.
-    pub fn open(path: &Path, keep_going: bool) -> Result<Self, Error> {
-        let mut datasets = Vec::new();
-        let folders = match subfolders(path) {
-            Ok(folders) => folders,
-            Err(error) if keep_going => {
-                tracing::error!(path = %path.display(), %error, "there are no data sets");
-                Vec::new()
+/// Finds the data sets in a folder, in order of name. A broken one is an error, or, with `keep_going`, left out.
+pub fn scan(folder: &Path, keep_going: bool) -> Result<Vec<Dataset>, Error> {
+    let unreadable = |error: std::io::Error| Error::Dataset { path: folder.to_owned(), reason: error.to_string() };
+    let mut datasets = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        for (file, kind) in FILES {
+            let path = entry.path().join(file);
+            if !path.is_file() {
+                continue;
             }
-            Err(error) => return Err(Error::Dataset { path: path.to_owned(), reason: error.to_string() }),
-        };
-        for (name, folder) in folders {
-            match Dataset::open(name, &folder) {
+            match open(name.clone(), kind, path) {
                 Ok(dataset) => datasets.push(dataset),
                 Err(error) if keep_going => tracing::error!(%error, "a data set is left out"),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { datasets })
     }
+    datasets.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(datasets)
+}
 
-    /// All data sets, in order of name.
-    pub fn all(&self) -> &[Dataset] {
-        &self.datasets
-    }
-
-    /// The names of those of a kind.
-    pub fn names(&self, kind: Kind) -> Vec<String> {
-        self.datasets.iter().filter(|dataset| dataset.kind() == kind).map(|dataset| dataset.name.clone()).collect()
-    }
-
-    /// A data set of a kind; an empty name means the only one.
-    pub fn find(&self, kind: Kind, name: &str) -> Result<&Dataset, Error> {
-        let mut of_kind = self.datasets.iter().filter(|dataset| dataset.kind() == kind);
-        let unknown = || Error::Unknown { what: kind_of(kind), name: name.to_owned(), known: self.names(kind) };
-        if name.is_empty() {
-            let first = of_kind.next().ok_or_else(unknown)?;
-            return match of_kind.next() {
-                None => Ok(first),
-                Some(_) => Err(Error::invalid("dataset", format!("empty, and there are several: name one of {}", self.names(kind).join(", ")))),
-            };
+fn open(name: String, kind: Kind, path: PathBuf) -> Result<Dataset, Error> {
+    let broken = |reason: String| Error::Dataset { path: path.clone(), reason };
+    let mut hasher = Sha256::new();
+    let mut file = File::open(&path).map_err(|error| broken(error.to_string()))?;
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let length = file.read(&mut piece).map_err(|error| broken(error.to_string()))?;
+        if length == 0 {
+            break;
         }
-        of_kind.find(|dataset| dataset.name == name).ok_or_else(unknown)
+        hasher.update(piece.get(..length).unwrap_or_default());
     }
-}
-
-fn kind_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Images => "data set of images",
-        Kind::Text => "data set of text",
-        Kind::Rows => "data set of labelled samples",
-    }
-}
-
-fn subfolders(path: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.path().is_dir()
-            && let Some(name) = entry.file_name().to_str()
-            && !name.starts_with('.')
-        {
-            found.push((name.to_owned(), entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-type Archive = NpzReader<Cursor<Vec<u8>>>;
-
-fn archive(bytes: Vec<u8>) -> Result<Archive, String> {
-    NpzReader::new(Cursor::new(bytes)).map_err(|error| error.to_string())
-}
-
-fn entry<T: ReadableElement>(archive: &mut Archive, name: &str) -> Result<ArrayD<T>, String> {
-    archive.by_name::<OwnedRepr<T>, IxDyn>(name).map_err(|error| format!("{name}: {error}"))
-}
-
-fn images(bytes: Vec<u8>) -> Result<Images, String> {
-    let mut archive = archive(bytes)?;
-    let images: ArrayD<u8> = entry(&mut archive, "images")?;
-    let labels: ArrayD<i64> = entry(&mut archive, "labels")?;
-    let (count, shape) = match *images.shape() {
-        [count, height, width] => (count, [1, height, width]),
-        [count, height, width, channels] => (count, [channels, height, width]),
-        _ => return Err(format!("images: the shape is {:?}: must be [N, height, width] or [N, height, width, channels]", images.shape())),
+    let mut dataset = Dataset { name, kind, size: 0, sha256: hex::encode(hasher.finalize()), path };
+    dataset.size = match kind {
+        Kind::Images => dataset.images()?.len(),
+        Kind::Text => dataset.documents()?.len(),
+        Kind::LabelledSamples => dataset.samples()?.1.len(),
     };
-    if count < 2 || shape.contains(&0) {
-        return Err(format!("images: the shape is {:?}: at least 2 images with pixels are needed", images.shape()));
+    if dataset.size == 0 {
+        return Err(Error::Dataset { path: dataset.path, reason: "it is empty".to_owned() });
     }
-    if labels.shape() != [count] {
-        return Err(format!("labels: the shape is {:?}: must be [{count}], one for each image", labels.shape()));
-    }
-    Ok(Images { count, shape, pixels: images.iter().copied().collect() })
+    Ok(dataset)
 }
 
-/// Documents are separated by blank lines.
-fn documents(bytes: Vec<u8>) -> Result<Vec<String>, String> {
-    let text = String::from_utf8(bytes).map_err(|error| error.to_string())?.replace("\r\n", "\n");
-    let documents: Vec<String> =
-        text.split("\n\n").map(|document| document.trim_matches('\n')).filter(|document| !document.trim().is_empty()).map(str::to_owned).collect();
-    if documents.is_empty() { Err("there is no text".to_owned()) } else { Ok(documents) }
+/// Grey images, each in rows from the top, one byte a pixel.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// The images.
+    pub pixels: Vec<Vec<u8>>,
 }
 
-fn rows(bytes: Vec<u8>) -> Result<Rows, String> {
-    let mut archive = archive(bytes)?;
-    let samples: ArrayD<f32> = entry(&mut archive, "x")?;
-    let labels: ArrayD<i64> = entry(&mut archive, "labels")?;
-    let count = samples.shape().first().copied().unwrap_or_default();
-    if count == 0 || samples.is_empty() {
-        return Err(format!("x: the shape is {:?}: there are no samples", samples.shape()));
+impl Images {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pixels.len()
     }
-    if labels.shape() != [count] {
-        return Err(format!("labels: the shape is {:?}: must be [{count}], one for each sample", labels.shape()));
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
     }
-    if let Some(label) = labels.iter().find(|label| !matches!(**label, 0 | 1)) {
-        return Err(format!("labels: {label}: must be 0 for a normal, 1 for an anomaly"));
+}
+
+impl Dataset {
+    fn broken(&self, reason: impl ToString) -> Error {
+        Error::Dataset { path: self.path.clone(), reason: reason.to_string() }
     }
-    if samples.iter().any(|value| !value.is_finite()) {
-        return Err("x: a value is not finite".to_owned());
+
+    fn archive(&self) -> Result<NpzReader<File>, Error> {
+        let file = File::open(&self.path).map_err(|error| self.broken(error))?;
+        NpzReader::new(file).map_err(|error| self.broken(error))
     }
-    let anomalous: Vec<bool> = labels.iter().map(|label| *label == 1).collect();
-    if anomalous.iter().all(|label| *label) || !anomalous.contains(&true) {
-        return Err("labels: there must be normals and anomalies".to_owned());
+
+    /// The images: the array `images`, uint8 [n, height, width].
+    pub fn images(&self) -> Result<Images, Error> {
+        let images: Array3<u8> = self.archive()?.by_name("images").map_err(|error| self.broken(format!("images: {error}")))?;
+        let (_, height, width) = images.dim();
+        Ok(Images { width, height, pixels: images.axis_iter(Axis(0)).map(|image| image.iter().copied().collect()).collect() })
     }
-    Ok(Rows { width: samples.len() / count, values: samples.iter().copied().collect(), anomalous })
+
+    /// The documents.
+    pub fn documents(&self) -> Result<Vec<String>, Error> {
+        let text = std::fs::read_to_string(&self.path).map_err(|error| self.broken(error))?;
+        Ok(text.split("\n\n").map(str::trim).filter(|document| !document.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// The samples, and which of them are anomalies: the arrays `x`, float32 [n, …], and `labels`, int64 [n].
+    pub fn samples(&self) -> Result<(Vec<Vec<f32>>, Vec<bool>), Error> {
+        let mut archive = self.archive()?;
+        let x: ArrayD<f32> = archive.by_name("x").map_err(|error| self.broken(format!("x: {error}")))?;
+        let labels: Array1<i64> = archive.by_name("labels").map_err(|error| self.broken(format!("labels: {error}")))?;
+        if x.shape().first() != Some(&labels.len()) {
+            return Err(self.broken(format!("x has the shape {:?}, but there are {} labels", x.shape(), labels.len())));
+        }
+        Ok((x.axis_iter(Axis(0)).map(|row| row.iter().copied().collect()).collect(), labels.iter().map(|label| *label == 1).collect()))
+    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_data_sets_are_whole() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/datasets");
+        let datasets = scan(&folder, false).unwrap();
+        let names: Vec<&str> = datasets.iter().map(|dataset| dataset.name.as_str()).collect();
+        assert_eq!(names, ["breast-cancer-heldout", "digits-heldout", "glyph-defects-heldout", "glyphs-heldout", "kjv-heldout"]);
+        assert!(datasets.iter().all(|dataset| dataset.sha256.len() == 64));
+        assert_eq!(datasets[4].size, 59);
+    }
+
+    #[test]
+    fn a_broken_one_is_named_or_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [("good", "one\n\ntwo\n"), ("empty", "\n")] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("text.txt"), content).unwrap();
+        }
+        let fault = scan(folder.path(), false).unwrap_err().to_string();
+        assert!(fault.contains("empty"), "{fault}");
+        let left = scan(folder.path(), true).unwrap();
+        assert_eq!((left.len(), left[0].size), (1, 2));
+    }
+}

@@ -1,12 +1,10 @@
-//! Data sets, classifiers, metrics and jobs: domain types alone.
+//! Data sets, classifiers, metrics and jobs.
 
 pub mod classifier;
 pub mod datasets;
 pub mod jobs;
 pub mod metrics;
-mod plan;
 mod report;
 
-pub use plan::{AnomalyPlan, ImagePlan, Plan, Subject, TextPlan};
 pub(crate) use report::signature;
 pub use report::{Interval, Metric};

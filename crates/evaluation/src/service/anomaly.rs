@@ -20,7 +20,10 @@ const CHUNK: usize = 512;
 
 impl Evaluator {
     /// Fills in the defaults and checks what can be checked before the job begins.
-    pub(super) fn check_anomaly(&self, asked: AnomalyEvaluation) -> Result<AnomalyEvaluation, Error> {
+    pub(super) async fn check_anomaly(&self, mut asked: AnomalyEvaluation) -> Result<AnomalyEvaluation, Error> {
+        if asked.model.is_empty() {
+            asked.model = self.peers.default_anomaly_model().await?;
+        }
         let named = |suffix: &str| format!("{}{suffix}", asked.model.trim_start_matches("vae-"));
         let known = |name: &str| self.datasets.iter().any(|dataset| dataset.name == name && dataset.kind == Kind::LabelledSamples);
         // "vae-digits" means "digits-heldout".
@@ -29,7 +32,12 @@ impl Evaluator {
         Ok(AnomalyEvaluation { model: asked.model, dataset: dataset.name.clone() })
     }
 
-    pub(super) async fn run_anomaly(&self, asked: AnomalyEvaluation, draws: Draws, progress: Progress<CreateEvaluationRequest>) -> Result<Vec<Metric>, Error> {
+    pub(super) async fn run_anomaly(
+        &self,
+        asked: AnomalyEvaluation,
+        draws: Draws,
+        progress: Progress<CreateEvaluationRequest>,
+    ) -> Result<Vec<Metric>, Error> {
         let dataset = self.dataset(&asked.dataset, Kind::LabelledSamples)?;
         let (samples, anomalous) = dataset.samples()?;
         progress.stage("scoring samples", samples.len());
@@ -43,9 +51,13 @@ impl Evaluator {
             (model, kind) = (scored.model, scored.score);
             progress.done(scores.len());
         }
+        if let Some(index) = scores.iter().position(|score: &f64| !score.is_finite()) {
+            return Err(Error::Mismatch(format!("'{model}' gave sample {index} the score {}", scores.get(index).copied().unwrap_or(f64::NAN))));
+        }
         let mut hasher = Sha256::new();
         scores.iter().for_each(|score: &f64| hasher.update(score.to_le_bytes()));
-        let measured_with = BTreeMap::from([(format!("{model} scores"), hex::encode(hasher.finalize())), (dataset.name.clone(), dataset.sha256.clone())]);
+        let measured_with =
+            BTreeMap::from([(format!("{model} scores"), hex::encode(hasher.finalize())), (dataset.name.clone(), dataset.sha256.clone())]);
 
         // Resampled within normals and within anomalies, so that the prevalence stays.
         let of = |label: bool| -> Vec<usize> { (0..scores.len()).filter(|index| anomalous.get(*index) == Some(&label)).collect() };
@@ -53,8 +65,9 @@ impl Evaluator {
         let Draws { seed, resamples } = draws;
         let prevalence = anomalies.len() as f64 / scores.len().max(1) as f64;
         let metric = |name, ties: &str, measure: fn(&[f64], &[bool]) -> Option<f64>| -> Result<Metric, Error> {
-            let value = measure(&scores, &anomalous)
-                .ok_or_else(|| Error::Mismatch(format!("'{}' has {} normals and {} anomalies: both are needed", dataset.name, normals.len(), anomalies.len())))?;
+            let value = measure(&scores, &anomalous).ok_or_else(|| {
+                Error::Mismatch(format!("'{}' has {} normals and {} anomalies: both are needed", dataset.name, normals.len(), anomalies.len()))
+            })?;
             let interval = bootstrap::interval(&[normals.len(), anomalies.len()], resamples, seed, |drawn| {
                 let (mut values, mut labels) = (Vec::with_capacity(scores.len()), Vec::with_capacity(scores.len()));
                 for ((drawn, group), label) in drawn.iter().zip([&normals, &anomalies]).zip([false, true]) {
@@ -73,7 +86,16 @@ impl Evaluator {
                 ("prevalence", format!("{prevalence:.4}")),
                 ("resamples", format!("{resamples}-stratified")),
             ]);
-            Ok(Metric { name, value, interval, signature, sample_size: scores.len(), seed, higher_is_better: true, measured_with: measured_with.clone() })
+            Ok(Metric {
+                name,
+                value,
+                interval,
+                signature,
+                sample_size: scores.len(),
+                seed,
+                higher_is_better: true,
+                measured_with: measured_with.clone(),
+            })
         };
         Ok(vec![metric("roc_auc", "half", ranking::roc_auc)?, metric("average_precision", "grouped", ranking::average_precision)?])
     }

@@ -24,6 +24,9 @@ use crate::{
 /// Images in one call: the most that the image service makes at once.
 const CHUNK: usize = 4096;
 
+/// What lies between the seeds of two calls: 2⁶⁴ over the golden ratio.
+const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 impl Evaluator {
     /// Fills in the defaults and checks what can be checked before the job begins.
     pub(super) fn check_image(&self, asked: ImageEvaluation) -> Result<ImageEvaluation, Error> {
@@ -39,7 +42,12 @@ impl Evaluator {
         Ok(ImageEvaluation { model: asked.model, dataset: dataset.name.clone(), classifier: classifier.name.clone(), samples: Some(samples) })
     }
 
-    pub(super) async fn run_image(&self, asked: ImageEvaluation, draws: Draws, progress: Progress<CreateEvaluationRequest>) -> Result<Vec<Metric>, Error> {
+    pub(super) async fn run_image(
+        &self,
+        asked: ImageEvaluation,
+        draws: Draws,
+        progress: Progress<CreateEvaluationRequest>,
+    ) -> Result<Vec<Metric>, Error> {
         let classifier = self.classifier(&asked.classifier)?;
         let dataset = self.dataset(&asked.dataset, Kind::Images)?;
         let model = self.peers.image_model(&asked.model).await?;
@@ -55,12 +63,13 @@ impl Evaluator {
         let (mut id, mut pixels, mut classes) = (String::new(), Vec::with_capacity(count), Vec::with_capacity(count));
         let mut hasher = Sha256::new();
         while pixels.len() < count {
-            // Each call has a seed of its own, one after the other.
             let (so_far, call) = (pixels.len(), (pixels.len() / CHUNK) as u64);
-            let (drawn_by, images) =
-                self.peers.generate(&model, CHUNK.min(count - so_far), draws.seed.wrapping_add(call), |done| progress.done(so_far + done)).await?;
-            if images.is_empty() {
-                return Err(Error::Mismatch(format!("'{}' drew {so_far} images where {count} were asked for", model.name)));
+            let expected = CHUNK.min(count - so_far);
+            // Each call has a seed of its own, far from its neighbours': evaluations with seeds 0 and 1 share no image.
+            let seed = draws.seed.wrapping_add(call.wrapping_mul(SEED_STEP));
+            let (drawn_by, images) = self.peers.generate(&model, expected, seed, |done| progress.done(so_far + done)).await?;
+            if images.len() != expected {
+                return Err(Error::Mismatch(format!("'{}' drew {} images where {expected} were asked for", model.name, images.len())));
             }
             id = drawn_by;
             for image in images {
@@ -98,6 +107,9 @@ fn measure(
     measured_with: &BTreeMap<String, String>,
 ) -> Result<Vec<Metric>, Error> {
     let Draws { seed, resamples } = draws;
+    if [&generated.features, &generated.logits, &real.features].into_iter().flatten().any(|value| !value.is_finite()) {
+        return Err(Error::Mismatch("the classifier gave a value that is no number".to_owned()));
+    }
     let (count, real_count) = (generated.features.nrows(), real.features.nrows());
     let metric = |name, value, interval, signature, higher_is_better| Metric {
         name,
@@ -110,14 +122,21 @@ fn measure(
         measured_with: measured_with.clone(),
     };
 
-    let fid = frechet::distance(&real.features, &generated.features).ok_or_else(|| Error::Mismatch("FID has no value: an eigenvalue is missing".to_owned()))?;
+    let fid = frechet::distance(&real.features, &generated.features)
+        .ok_or_else(|| Error::Mismatch("FID has no value: an eigenvalue is missing".to_owned()))?;
+    let (real_order, order) = (shuffled(real_count, seed), shuffled(count, seed));
     let fid_interval = bootstrap::jackknife(fid, |group| {
-        let without = |rows: usize| -> Vec<usize> { shuffled(rows, seed).into_iter().enumerate().filter(|(at, _)| at % GROUPS != group).map(|(_, row)| row).collect() };
-        let (real, generated) = (real.features.select_rows(&without(real_count)), generated.features.select_rows(&without(count)));
+        let without =
+            |order: &[usize]| -> Vec<usize> { order.iter().enumerate().filter(|(at, _)| at % GROUPS != group).map(|(_, row)| *row).collect() };
+        let (real, generated) = (real.features.select_rows(&without(&real_order)), generated.features.select_rows(&without(&order)));
         frechet::distance(&real, &generated).unwrap_or(f64::NAN)
     });
-    let fid_signature =
-        signature(&[("features", features.to_owned()), ("covariance", "n-1".to_owned()), ("reference", real_count.to_string()), ("groups", GROUPS.to_string())]);
+    let fid_signature = signature(&[
+        ("features", features.to_owned()),
+        ("covariance", "n-1".to_owned()),
+        ("reference", real_count.to_string()),
+        ("groups", GROUPS.to_string()),
+    ]);
 
     let (kid, kid_interval) = kernel::distance(&real.features, &generated.features, seed);
     let size = kernel::subset_size(real_count, count);
@@ -130,7 +149,6 @@ fn measure(
     ]);
 
     let predictions = Predictions::from_logits(&generated.logits);
-    let order = shuffled(count, seed);
     let score_interval = bootstrap::interval(&[count], resamples, seed, |drawn| drawn.first().map_or(f64::NAN, |drawn| predictions.score(drawn)));
     let score_signature = signature(&[
         ("logits", features.split('/').next().unwrap_or_default().to_owned()),
@@ -144,12 +162,8 @@ fn measure(
         metric("inception_score", predictions.score(&order), score_interval, score_signature, true),
     ];
     if let Some(classes) = classes {
-        let right: Vec<f64> = generated
-            .logits
-            .row_iter()
-            .zip(classes)
-            .map(|(logits, class)| f64::from(u8::from(Some(logits.transpose().imax()) == *class)))
-            .collect();
+        let right: Vec<f64> =
+            generated.logits.row_iter().zip(classes).map(|(logits, class)| f64::from(u8::from(Some(logits.transpose().imax()) == *class))).collect();
         let mean = |indices: &[usize]| indices.iter().filter_map(|index| right.get(*index)).sum::<f64>() / indices.len() as f64;
         let interval = bootstrap::interval(&[count], resamples, seed, |drawn| drawn.first().map_or(f64::NAN, |drawn| mean(drawn)));
         let all: Vec<usize> = (0..count).collect();

@@ -12,9 +12,9 @@ use std::{
 };
 
 use quintet_proto::evaluation::v1::{
-    CancelEvaluationRequest, CancelEvaluationResponse, CreateEvaluationRequest, CreateEvaluationResponse, GetEvaluationRequest, GetEvaluationResponse,
-    ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest, WatchEvaluationResponse,
-    create_evaluation_request::Evaluation as What, evaluation_service_server,
+    CancelEvaluationRequest, CancelEvaluationResponse, CreateEvaluationRequest, CreateEvaluationResponse, GetEvaluationRequest,
+    GetEvaluationResponse, ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest,
+    WatchEvaluationResponse, create_evaluation_request::Evaluation as What, evaluation_service_server,
 };
 use quintet_serving::error::status;
 use tokio_stream::{Stream, wrappers::WatchStream};
@@ -56,7 +56,11 @@ impl Evaluator {
     fn dataset(&self, name: &str, kind: Kind) -> Result<&Dataset, Error> {
         let of_kind = || self.datasets.iter().filter(|dataset| dataset.kind == kind);
         let found = if name.is_empty() && of_kind().count() == 1 { of_kind().next() } else { of_kind().find(|dataset| dataset.name == name) };
-        found.ok_or_else(|| Error::Unknown { what: "data set of that kind", name: name.to_owned(), known: of_kind().map(|d| d.name.clone()).collect() })
+        found.ok_or_else(|| Error::Unknown {
+            what: "data set of that kind",
+            name: name.to_owned(),
+            known: of_kind().map(|d| d.name.clone()).collect(),
+        })
     }
 
     fn classifier(&self, name: &str) -> Result<&Classifier, Error> {
@@ -70,7 +74,7 @@ impl Evaluator {
 }
 
 impl EvaluationService {
-    fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
+    async fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
         let resamples = request.bootstrap_resamples.unwrap_or(1000);
         if !(100..=10_000).contains(&resamples) {
             return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
@@ -89,8 +93,9 @@ impl EvaluationService {
                 self.jobs.start(filled(What::Text(asked.clone())), move |progress| async move { evaluator.run_text(asked, draws, progress).await })
             }
             Some(What::Anomaly(asked)) => {
-                let asked = evaluator.check_anomaly(asked)?;
-                self.jobs.start(filled(What::Anomaly(asked.clone())), move |progress| async move { evaluator.run_anomaly(asked, draws, progress).await })
+                let asked = evaluator.check_anomaly(asked).await?;
+                self.jobs
+                    .start(filled(What::Anomaly(asked.clone())), move |progress| async move { evaluator.run_anomaly(asked, draws, progress).await })
             }
         }?;
         Ok(CreateEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) })
@@ -123,7 +128,7 @@ impl evaluation_service_server::EvaluationService for EvaluationService {
     }
 
     async fn create_evaluation(&self, request: Request<CreateEvaluationRequest>) -> Result<Response<CreateEvaluationResponse>, Status> {
-        self.create(request.into_inner()).map(Response::new).map_err(|error| status(&error))
+        self.create(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> Result<Response<GetEvaluationResponse>, Status> {

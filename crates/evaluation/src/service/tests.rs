@@ -17,10 +17,10 @@ fn service(max_waiting: usize) -> EvaluationService {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let repository = Repository::open(&ModelsConfig { path: root.join("deploy/models"), keep_going: false, verify: false }).unwrap();
     let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
-    let classifiers = repository.load(|folder| folder.manifest.kind == "image-classifier", |folder| Classifier::load(folder, &runtime, true)).unwrap();
+    let classifiers =
+        repository.load(|folder| folder.manifest.kind == "image-classifier", |folder| Classifier::load(folder, &runtime, true)).unwrap();
     let nobody = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-    let peers =
-        Peers { text: nobody.clone(), image: nobody.clone(), anomaly: nobody, timeout: Duration::from_secs(5), max_message_bytes: 1 << 20 };
+    let peers = Peers { text: nobody.clone(), image: nobody.clone(), anomaly: nobody, timeout: Duration::from_secs(5), max_message_bytes: 1 << 20 };
     let datasets = datasets::scan(&root.join("deploy/datasets"), false).unwrap();
     EvaluationService { evaluator: Arc::new(Evaluator { peers, classifiers, datasets }), jobs: Jobs::new(1, max_waiting, 8, TaskTracker::new()) }
 }
@@ -59,7 +59,7 @@ async fn bad_requests_are_refused_before_a_job_begins() {
     for (what, known) in [
         (What::Image(ImageEvaluation { dataset: "other".into(), ..ImageEvaluation::default() }), "glyphs-heldout"),
         (What::Image(ImageEvaluation { classifier: "other".into(), ..ImageEvaluation::default() }), "glyph-classifier"),
-        (What::Anomaly(AnomalyEvaluation::default()), "digits-heldout"),
+        (What::Anomaly(AnomalyEvaluation { model: "vae-other".into(), ..AnomalyEvaluation::default() }), "digits-heldout"),
     ] {
         let status = service.create_evaluation(create(what)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);

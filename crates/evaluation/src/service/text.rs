@@ -32,7 +32,12 @@ impl Evaluator {
         Ok(TextEvaluation { model: asked.model, dataset: dataset.name.clone(), documents: Some(documents) })
     }
 
-    pub(super) async fn run_text(&self, asked: TextEvaluation, draws: Draws, progress: Progress<CreateEvaluationRequest>) -> Result<Vec<Metric>, Error> {
+    pub(super) async fn run_text(
+        &self,
+        asked: TextEvaluation,
+        draws: Draws,
+        progress: Progress<CreateEvaluationRequest>,
+    ) -> Result<Vec<Metric>, Error> {
         let dataset = self.dataset(&asked.dataset, Kind::Text)?;
         let mut texts = dataset.documents()?;
         texts.truncate(asked.documents.unwrap_or_default() as usize);
@@ -47,6 +52,9 @@ impl Evaluator {
             (model, windows) = (scored.model, (scored.context, scored.stride));
             documents.extend(scored.documents);
             progress.done(documents.len());
+        }
+        if let Some(index) = documents.iter().position(|document| !document.log_likelihood.is_finite()) {
+            return Err(Error::Mismatch(format!("'{model}' gave document {index} a log-likelihood that is no number")));
         }
         let mut hasher = Sha256::new();
         documents.iter().for_each(|document| hasher.update(document.log_likelihood.to_le_bytes()));

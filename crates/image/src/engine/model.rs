@@ -240,7 +240,12 @@ fn generate(session: &mut Session, latents: &[Latent]) -> Result<Vec<Vec<f32>>, 
     Ok(outputs.f32("image")?.axis_iter(Axis(0)).map(|image| image.iter().copied().collect()).collect())
 }
 
-fn discriminate(networks: &mut Networks, images: &[Vec<f32>], classes: &[usize], [channels, height, width]: [usize; 3]) -> Result<Vec<f32>, OnnxError> {
+fn discriminate(
+    networks: &mut Networks,
+    images: &[Vec<f32>],
+    classes: &[usize],
+    [channels, height, width]: [usize; 3],
+) -> Result<Vec<f32>, OnnxError> {
     let missing = || OnnxError::Tensor { name: "score".to_owned(), reason: "the model has no discriminator".to_owned() };
     let session = networks.discriminator.as_mut().ok_or_else(missing)?;
     let mut scores = Vec::with_capacity(images.len());

@@ -25,7 +25,9 @@ impl ImageService {
             }
             let class = known.iter().position(|class| *class == input.class_name);
             let fits = if known.is_empty() { input.class_name.is_empty() } else { class.is_some() };
-            checks.require(fits, format!("inputs[{index}].class_name"), || format!("'{}' is no class; there are: {}", input.class_name, known.join(", ")));
+            checks.require(fits, format!("inputs[{index}].class_name"), || {
+                format!("'{}' is no class; there are: {}", input.class_name, known.join(", "))
+            });
             classes.push(class.unwrap_or(0));
         }
         checks.finish().map_err(Error::Invalid)?;

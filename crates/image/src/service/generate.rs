@@ -53,7 +53,10 @@ impl ImageService {
         Ok(GenerateResponse { model: model.folder.name.clone(), model_version: model.folder.version.clone(), images, seed: order.seed })
     }
 
-    pub(super) fn stream_images(&self, request: GenerateRequest) -> Result<impl Stream<Item = Result<GenerateStreamResponse, Status>> + Send + use<>, Error> {
+    pub(super) fn stream_images(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<impl Stream<Item = Result<GenerateStreamResponse, Status>> + Send + use<>, Error> {
         let order = {
             let model = self.find(&request.model)?;
             if request.grid.is_some() {

@@ -65,7 +65,10 @@ impl image_service_server::ImageService for ImageService {
                 provider_nodes: model.gan.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
             }
         });
-        Ok(Response::new(ListModelsResponse { models: models.collect() }))
+        Ok(Response::new(ListModelsResponse {
+            models: models.collect(),
+            default_model: self.find("").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
+        }))
     }
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {

@@ -46,7 +46,9 @@ impl Order {
                 match known.iter().position(|class| class == name) {
                     Some(class) => classes.push(class),
                     None if known.is_empty() => (),
-                    None => checks.require(false, format!("classes.names[{index}]"), || format!("'{name}' is no class; there are: {}", known.join(", "))),
+                    None => {
+                        checks.require(false, format!("classes.names[{index}]"), || format!("'{name}' is no class; there are: {}", known.join(", ")))
+                    }
                 }
             }
         }

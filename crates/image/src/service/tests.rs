@@ -61,11 +61,10 @@ async fn a_grid_is_one_picture() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_name_every_field() {
     let service = service();
-    assert_eq!(fields(&service, GenerateRequest { count: Some(0), truncation_psi: Some(f32::NAN), format: 77, ..GenerateRequest::default() }).await, [
-        "count",
-        "truncation_psi",
-        "format"
-    ]);
+    assert_eq!(
+        fields(&service, GenerateRequest { count: Some(0), truncation_psi: Some(f32::NAN), format: 77, ..GenerateRequest::default() }).await,
+        ["count", "truncation_psi", "format"]
+    );
     assert_eq!(fields(&service, GenerateRequest { classes: classes(&["A", "ä"]), ..GenerateRequest::default() }).await, ["classes.names[1]"]);
     assert_eq!(fields(&service, GenerateRequest { count: Some(5000), ..GenerateRequest::default() }).await, ["count"]);
     let huge = Some(Grid { columns: 999, border: Some(u32::MAX) });

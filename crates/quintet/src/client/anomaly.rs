@@ -135,19 +135,29 @@ async fn score(mut client: AnomalyServiceClient<Channel>, samples: Samples, top:
     }
     bar.finish_and_clear();
     if json {
-        return scores.iter().enumerate().map(|(index, score)| {
-            print_json(&json!({
-                "index": index, "score": score.score, "threshold": score.threshold, "is_anomaly": score.is_anomaly, "p_value": score.p_value,
-                "reconstruction_error": score.reconstruction_error, "negative_elbo": score.negative_elbo,
-            }))
-        }).collect();
+        return scores
+            .iter()
+            .enumerate()
+            .map(|(index, score)| {
+                print_json(&json!({
+                    "index": index, "score": score.score, "threshold": score.threshold, "is_anomaly": score.is_anomaly, "p_value": score.p_value,
+                    "reconstruction_error": score.reconstruction_error, "negative_elbo": score.negative_elbo,
+                }))
+            })
+            .collect();
     }
     let anomalies = scores.iter().filter(|score| score.is_anomaly).count();
     let mut order: Vec<(usize, &SampleScore)> = scores.iter().enumerate().collect();
     order.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
     let rows = order.into_iter().take(top).map(|(index, score)| {
         let name = samples.pictures.get(index).map_or_else(|| index.to_string(), |path| path.display().to_string());
-        vec![name, format!("{:.4}", score.score), format!("{:.4}", score.threshold), format!("{:.4}", score.p_value), if score.is_anomaly { "yes" } else { "no" }.to_owned()]
+        vec![
+            name,
+            format!("{:.4}", score.score),
+            format!("{:.4}", score.threshold),
+            format!("{:.4}", score.p_value),
+            if score.is_anomaly { "yes" } else { "no" }.to_owned(),
+        ]
     });
     table(&["sample", "score", "threshold", "p-value", "anomaly"], rows)?;
     print(&format!("{anomalies} of {} samples are above the threshold\n", scores.len()))
@@ -165,7 +175,8 @@ async fn explain(mut client: AnomalyServiceClient<Channel>, samples: Samples, in
         picture::write(&output, &answer.heat_map)?;
     }
     if json {
-        let features: Vec<_> = answer.features.iter().map(|f| json!({"name": f.name, "value": f.value, "expected": f.expected, "share": f.share})).collect();
+        let features: Vec<_> =
+            answer.features.iter().map(|f| json!({"name": f.name, "value": f.value, "expected": f.expected, "share": f.share})).collect();
         return print_json(&json!({
             "score": score.score, "threshold": score.threshold, "is_anomaly": score.is_anomaly, "p_value": score.p_value,
             "features": features, "heat_map": drawn.then_some(&output),
@@ -174,7 +185,11 @@ async fn explain(mut client: AnomalyServiceClient<Channel>, samples: Samples, in
     let verdict = if score.is_anomaly { "an anomaly" } else { "normal" };
     print(&format!("{verdict}: score {:.4}, threshold {:.4}, p-value {:.4}\n", score.score, score.threshold, score.p_value))?;
     if !answer.features.is_empty() {
-        let rows = answer.features.iter().take(8).map(|f| vec![f.name.clone(), format!("{:.4}", f.value), format!("{:.4}", f.expected), format!("{:.1} %", f.share * 100.0)]);
+        let rows = answer
+            .features
+            .iter()
+            .take(8)
+            .map(|f| vec![f.name.clone(), format!("{:.4}", f.value), format!("{:.4}", f.expected), format!("{:.1} %", f.share * 100.0)]);
         table(&["feature", "value", "expected", "share"], rows)?;
     }
     if drawn {

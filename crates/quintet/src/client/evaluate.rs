@@ -154,7 +154,10 @@ fn report(metrics: &[Metric], json: bool) -> Result<(), Error> {
 async fn datasets(mut client: EvaluationServiceClient<Channel>, json: bool) -> Result<(), Error> {
     let datasets = client.list_datasets(ListDatasetsRequest {}).await?.into_inner().datasets;
     if json {
-        return datasets.iter().map(|d| print_json(&json!({"name": d.name, "kind": d.kind().as_str_name(), "size": d.size, "sha256": d.sha256}))).collect();
+        return datasets
+            .iter()
+            .map(|d| print_json(&json!({"name": d.name, "kind": d.kind().as_str_name(), "size": d.size, "sha256": d.sha256})))
+            .collect();
     }
     let rows = datasets.iter().map(|d| {
         let kind = d.kind().as_str_name().trim_start_matches("DATASET_KIND_").replace('_', " ").to_lowercase();

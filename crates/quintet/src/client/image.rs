@@ -47,7 +47,7 @@ struct Generate {
     #[arg(long)]
     seed: Option<u64>,
     /// Truncation: lower is more typical, up to 1
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     psi: Option<f32>,
     /// Images in a row of the grid; 0 = about a square
     #[arg(long, default_value_t = 0)]
@@ -79,7 +79,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
         let path = if several { numbered(&generate.output, image.index) } else { generate.output.clone() };
         picture::write(&path, &image.data)?;
         if arguments.connection.json {
-            print_json(&json!({"file": path, "class": image.class_name, "width": image.width, "height": image.height, "model": answer.model, "seed": answer.seed}))?;
+            print_json(
+                &json!({"file": path, "class": image.class_name, "width": image.width, "height": image.height, "model": answer.model, "seed": answer.seed}),
+            )?;
         } else {
             picture::show(&image.data);
             print(&format!("{} ({}×{}, model {}, seed {})\n", path.display(), image.width, image.height, answer.model, answer.seed))?;

@@ -61,7 +61,11 @@ fn describe(status: &tonic::Status) -> String {
     let fields = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
     if fields.is_empty() {
         let code = status.code();
-        return if code == Code::Unknown { status.message().to_owned() } else { format!("{}: {}", code.description().to_lowercase(), status.message()) };
+        return if code == Code::Unknown {
+            status.message().to_owned()
+        } else {
+            format!("{}: {}", code.description().to_lowercase(), status.message())
+        };
     }
     fields.iter().map(|field| format!("{}: {}", field.field, field.description)).collect::<Vec<_>>().join("\n")
 }

@@ -52,17 +52,21 @@ pub(crate) async fn run(connection: Connection) -> Result<(), Error> {
     models!("anomaly", AnomalyServiceClient::new(channel).list_models(AnomalyRequest {}).await);
 
     if connection.json {
-        return rows.iter().map(|row| {
-            print_json(&json!({
-                "service": row.service, "name": row.name, "version": row.version, "description": row.description,
-                "license": row.license, "provider_nodes": row.nodes,
-            }))
-        }).collect();
+        return rows
+            .iter()
+            .map(|row| {
+                print_json(&json!({
+                    "service": row.service, "name": row.name, "version": row.version, "description": row.description,
+                    "license": row.license, "provider_nodes": row.nodes,
+                }))
+            })
+            .collect();
     }
     table(
         &["service", "model", "version", "what", "runs on"],
         rows.into_iter().map(|row| {
-            let mut nodes: Vec<String> = row.nodes.iter().map(|(provider, count)| format!("{} ({count} nodes)", provider.trim_end_matches("ExecutionProvider"))).collect();
+            let mut nodes: Vec<String> =
+                row.nodes.iter().map(|(provider, count)| format!("{} ({count} nodes)", provider.trim_end_matches("ExecutionProvider"))).collect();
             nodes.sort();
             vec![row.service.to_owned(), row.name, row.version, row.description, nodes.join(", ")]
         }),

@@ -53,13 +53,13 @@ struct Generate {
     #[arg(long)]
     max_new_tokens: Option<u32>,
     /// 0 takes the likeliest token; higher is more varied
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the k likeliest tokens
     #[arg(long)]
     top_k: Option<u32>,
     /// Keep the likeliest tokens whose probabilities add up to p
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// The same seed gives the same text
     #[arg(long)]
@@ -182,7 +182,9 @@ async fn embed(mut client: TextServiceClient<Channel>, arguments: Texts, json: b
     let header: Vec<String> = std::iter::once("cosine with".to_owned()).chain((1..=texts.len()).map(|number| number.to_string())).collect();
     let rows = texts.iter().zip(&embeddings).enumerate().map(|(index, (text, row))| {
         let short: String = text.chars().take(40).collect();
-        std::iter::once(format!("{} {short}", index + 1)).chain(embeddings.iter().map(|column| format!("{:.3}", cosine(&row.values, &column.values)))).collect()
+        std::iter::once(format!("{} {short}", index + 1))
+            .chain(embeddings.iter().map(|column| format!("{:.3}", cosine(&row.values, &column.values))))
+            .collect()
     });
     table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows)
 }

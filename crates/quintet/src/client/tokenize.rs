@@ -1,5 +1,5 @@
 use clap::Args;
-use quintet_proto::tokenization::v1::{EncodeInput, EncodeRequest, DecodeRequest, TokenIds, tokenization_service_client::TokenizationServiceClient};
+use quintet_proto::tokenization::v1::{DecodeRequest, EncodeInput, EncodeRequest, TokenIds, tokenization_service_client::TokenizationServiceClient};
 use serde_json::json;
 
 use super::{
@@ -32,7 +32,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
     let channel = arguments.connection.open().await?;
-    let mut client = TokenizationServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let mut client =
+        TokenizationServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES);
     if arguments.decode {
         let ids = arguments.input.iter().flat_map(|input| input.split([' ', ','])).filter(|id| !id.is_empty());
         let ids = ids.map(|id| id.parse().map_err(|_| Error::Usage(format!("'{id}' is not a token id")))).collect::<Result<Vec<u32>, _>>()?;

@@ -1,10 +1,6 @@
 //! Encoders: token ids to sentence embeddings.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics::histogram;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Ix3};

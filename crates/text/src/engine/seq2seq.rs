@@ -186,7 +186,10 @@ async fn sequence(owner: &Owner<Pair>, info: &Info, generation: Generation, even
 }
 
 /// Runs a job on the sessions' thread. Dropping the future cancels it.
-async fn on_thread<T: Send + 'static>(owner: &Owner<Pair>, job: impl FnOnce(&mut Pair) -> Result<T, OnnxError> + Send + 'static) -> Result<T, OnnxError> {
+async fn on_thread<T: Send + 'static>(
+    owner: &Owner<Pair>,
+    job: impl FnOnce(&mut Pair) -> Result<T, OnnxError> + Send + 'static,
+) -> Result<T, OnnxError> {
     let (answer, answered) = oneshot::channel();
     let full = |Full| OnnxError::Runtime { doing: "generate".to_owned(), message: Full.to_string() };
     let _ticket = owner.submit(move |pair| drop(answer.send(job(pair)))).map_err(full)?;

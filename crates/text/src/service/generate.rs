@@ -216,7 +216,13 @@ fn check(prompt: &str, sampling: Option<&SamplingMessage>, stopping: &Stopping, 
     };
     let defaults = defaults.sampling;
     let sampling = Sampling {
-        repetition_penalty: number("repetition_penalty", given.repetition_penalty, defaults.repetition_penalty, |v| (0.1..=10.0).contains(&v), "0.1 to 10"),
+        repetition_penalty: number(
+            "repetition_penalty",
+            given.repetition_penalty,
+            defaults.repetition_penalty,
+            |v| (0.1..=10.0).contains(&v),
+            "0.1 to 10",
+        ),
         temperature: number("temperature", given.temperature, defaults.temperature, |v| (0.0..=100.0).contains(&v), "0 to 100"),
         top_k: given.top_k.map_or(defaults.top_k, |k| k as usize),
         top_p: number("top_p", given.top_p, defaults.top_p, |v| v > 0.0 && v <= 1.0, "above 0 and at most 1"),

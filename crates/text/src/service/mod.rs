@@ -8,8 +8,8 @@ mod score;
 use std::pin::Pin;
 
 use quintet_proto::text::v1::{
-    EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse,
-    ScoreRequest, ScoreResponse, text_service_server,
+    EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest,
+    ListModelsResponse, ScoreRequest, ScoreResponse, text_service_server,
 };
 use quintet_serving::error::status;
 use tokio_stream::Stream;
@@ -31,7 +31,7 @@ impl text_service_server::TextService for TextService {
     type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(ListModelsResponse { models: self.models.describe() }))
+        Ok(Response::new(ListModelsResponse { models: self.models.describe(), default_model: self.models.default_model().to_owned() }))
     }
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {

@@ -77,7 +77,12 @@ impl Models {
 
     /// The model of this name that can do `action`: `able` picks its engine. An empty name means the default model
     /// if that can, else the first that can.
-    pub(crate) fn find<'a, T>(&'a self, name: &str, action: &'static str, able: impl Fn(&'a Engine) -> Option<T>) -> Result<(&'a ModelFolder, T), Error> {
+    pub(crate) fn find<'a, T>(
+        &'a self,
+        name: &str,
+        action: &'static str,
+        able: impl Fn(&'a Engine) -> Option<T>,
+    ) -> Result<(&'a ModelFolder, T), Error> {
         let models = &self.0.models;
         if models.is_empty() {
             return Err(Error::NoModel);
@@ -99,6 +104,11 @@ impl Models {
             action,
             able: models.iter().filter(|model| able(&model.engine).is_some()).map(|model| model.folder.name.clone()).collect(),
         })
+    }
+
+    /// What an empty name means.
+    pub(crate) fn default_model(&self) -> &str {
+        &self.0.default
     }
 
     pub(crate) fn describe(&self) -> Vec<ModelMessage> {

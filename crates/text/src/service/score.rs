@@ -49,8 +49,11 @@ impl TextService {
                 text.insert(0, bos);
             }
         }
-        let windows: Vec<(usize, Window)> =
-            texts.iter().enumerate().flat_map(|(index, text)| windows(text.len(), context, stride).into_iter().map(move |window| (index, window))).collect();
+        let windows: Vec<(usize, Window)> = texts
+            .iter()
+            .enumerate()
+            .flat_map(|(index, text)| windows(text.len(), context, stride).into_iter().map(move |window| (index, window)))
+            .collect();
         let scored: Vec<(usize, Vec<f32>)> = stream::iter(windows)
             .map(|(index, window)| {
                 let tokens = texts.get(index).and_then(|text| text.get(window.input.clone())).map(<[u32]>::to_vec).unwrap_or_default();
@@ -75,7 +78,13 @@ impl TextService {
                 score.token_ids = text.into_iter().skip(1).collect();
             }
         }
-        Ok(ScoreResponse { model: folder.name.clone(), model_version: folder.version.clone(), scores, context: context as u32, stride: stride as u32 })
+        Ok(ScoreResponse {
+            model: folder.name.clone(),
+            model_version: folder.version.clone(),
+            scores,
+            context: context as u32,
+            stride: stride as u32,
+        })
     }
 }
 

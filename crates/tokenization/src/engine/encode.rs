@@ -106,10 +106,7 @@ pub(crate) fn encode(
         let answer = if options.padding.is_some() { longest.saturating_mul(inputs.len()) } else { total };
         if answer > options.max_tokens {
             let limit = options.max_tokens;
-            return Err(Violation::new(
-                "inputs",
-                format!("the encodings have {answer} tokens or more, padding included: {limit} is the limit"),
-            ));
+            return Err(Violation::new("inputs", format!("the encodings have {answer} tokens or more, padding included: {limit} is the limit")));
         }
         encodings.push(encoded);
     }
@@ -117,10 +114,7 @@ pub(crate) fn encode(
         let length = longest.next_multiple_of(padding.multiple_of.max(1));
         if length.saturating_mul(inputs.len()) > options.max_tokens {
             let limit = options.max_tokens;
-            return Err(Violation::new(
-                "padding.multiple_of",
-                format!("{} encodings of {length} tokens: {limit} tokens is the limit", inputs.len()),
-            ));
+            return Err(Violation::new("padding.multiple_of", format!("{} encodings of {length} tokens: {limit} tokens is the limit", inputs.len())));
         }
         for encoded in &mut encodings {
             pad(encoded, length, padding.pad_id);
@@ -160,11 +154,7 @@ fn encode_one(tokenizer: &Tokenizer, input: &Input, index: usize, options: &Opti
             refuse_special(tokenizer, pair, || format!("inputs[{index}].pair"))?;
         }
     }
-    let how = How {
-        add_special_tokens: options.add_special_tokens,
-        allow_special_tokens: options.policy == Policy::Allow,
-        offsets: options.offsets,
-    };
+    let how = How { add_special_tokens: options.add_special_tokens, allow_special_tokens: options.policy == Policy::Allow, offsets: options.offsets };
     let tokens = tokens(tokenizer, input, index, how)?;
     let mut encoded = Encoded { ids: tokens.ids().to_vec(), ..Encoded::default() };
     if pairs {
@@ -184,10 +174,9 @@ fn encode_one(tokenizer: &Tokenizer, input: &Input, index: usize, options: &Opti
 fn refuse_special(tokenizer: &Tokenizer, text: &str, field: impl Fn() -> String) -> Result<(), Violation> {
     match tokenizer.find_special(text) {
         None => Ok(()),
-        Some((at, special)) => Err(Violation::new(
-            field(),
-            format!("it spells the special token {:?} at byte {at}, and special_tokens is REFUSE", special.content),
-        )),
+        Some((at, special)) => {
+            Err(Violation::new(field(), format!("it spells the special token {:?} at byte {at}, and special_tokens is REFUSE", special.content)))
+        }
     }
 }
 
@@ -219,9 +208,8 @@ fn truncate(encoded: &mut Encoded, tokens: &Tokens, pair: bool, truncation: Trun
     };
     let (keep_first, keep_second) = truncation::kept(first.len(), second.len(), budget);
     let parts = [truncation::part(first, keep_first, truncation.left), truncation::part(second, keep_second, truncation.left)];
-    let stays: Vec<bool> = (0..length)
-        .map(|token| members.iter().zip(&parts).all(|(member, part)| !member.contains(&token) || part.contains(&token)))
-        .collect();
+    let stays: Vec<bool> =
+        (0..length).map(|token| members.iter().zip(&parts).all(|(member, part)| !member.contains(&token) || part.contains(&token))).collect();
     encoded.truncated = length - added - keep_first - keep_second;
     retain(&mut encoded.ids, &stays);
     retain(&mut encoded.type_ids, &stays);

@@ -117,8 +117,7 @@ fn byte_offsets_name_the_same_characters() {
             let encoded = one(tokenizer, &case.text, None, OPTIONS);
             for (bytes, characters) in encoded.byte_offsets.iter().zip(&encoded.char_offsets) {
                 let by_bytes = &case.text[bytes.0 as usize..bytes.1 as usize];
-                let by_characters: String =
-                    case.text.chars().skip(characters.0 as usize).take((characters.1 - characters.0) as usize).collect();
+                let by_characters: String = case.text.chars().skip(characters.0 as usize).take((characters.1 - characters.0) as usize).collect();
                 assert_eq!(by_bytes, by_characters, "{name}: {:?} {bytes:?}", case.text);
             }
         }

@@ -50,10 +50,7 @@ mod tests {
     #[test]
     fn characters_are_counted_in_any_order() {
         let text = "aя€b";
-        assert_eq!(
-            in_characters(text, &[(0, 1), (1, 3), (3, 6), (1, 3), (6, 7), (0, 7)]),
-            [(0, 1), (1, 2), (2, 3), (1, 2), (3, 4), (0, 4)]
-        );
+        assert_eq!(in_characters(text, &[(0, 1), (1, 3), (3, 6), (1, 3), (6, 7), (0, 7)]), [(0, 1), (1, 2), (2, 3), (1, 2), (3, 4), (0, 4)]);
         assert_eq!(in_characters("abc", &[(1, 2)]), [(1, 2)]);
     }
 }

@@ -107,12 +107,9 @@ pub(crate) fn llama_decoder() -> Value {
 
 /// WordPiece over words split at blanks, so that the model itself meets "[SEP]".
 pub(crate) fn word_piece() -> String {
-    let tokens = [
-        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "##s", "wor", "##ld", ".", "and", "don", "##'t", "n't", "[", "##S", "##E", "##P",
-        "##]",
-    ];
-    let vocabulary: serde_json::Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
+    let tokens =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "##s", "wor", "##ld", ".", "and", "don", "##'t", "n't", "[", "##S", "##E", "##P", "##]"];
+    let vocabulary: serde_json::Map<String, Value> = tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
     file(json!({
         "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
         "pre_tokenizer": {"type": "WhitespaceSplit"},
@@ -180,7 +177,5 @@ pub(crate) fn all() -> Vec<(String, Tokenizer)> {
     ];
     let made = made.into_iter().map(|(name, json)| (name.to_owned(), json));
     let embedded = embedded().into_iter().map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()));
-    made.chain(embedded)
-        .map(|(name, json)| (name.clone(), Tokenizer::load(&json, None).unwrap_or_else(|e| panic!("{name}: {e}"))))
-        .collect()
+    made.chain(embedded).map(|(name, json)| (name.clone(), Tokenizer::load(&json, None).unwrap_or_else(|e| panic!("{name}: {e}")))).collect()
 }

@@ -66,11 +66,7 @@ impl Workers {
 
     /// Runs `work` on a thread of its own; `bytes` is what it holds in memory meanwhile. When the caller goes away, what
     /// waits is forgotten and what runs is told.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        bytes: usize,
-        work: impl FnOnce(&Cancelled) -> T + Send + 'static,
-    ) -> Result<T, Refused> {
+    pub(crate) async fn run<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&Cancelled) -> T + Send + 'static) -> Result<T, Refused> {
         // One request larger than the whole still runs, alone.
         let blocks = bytes.min(self.limit).div_ceil(BLOCK) as u32;
         let held = Arc::clone(&self.blocks).try_acquire_many_owned(blocks).map_err(|_| Refused::Full { bytes, limit: self.limit })?;

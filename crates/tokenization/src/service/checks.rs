@@ -42,13 +42,10 @@ pub(super) fn options(request: &EncodeRequest, tokenizer: &Tokenizer, limits: &L
         });
         let size = tokenizer.vocabulary_size();
         let given = padding.pad_id.is_none_or(|id| id < size);
-        checks.require(given, "padding.pad_id", || {
-            format!("{}: must be below the vocabulary's size, {size}", padding.pad_id.unwrap_or_default())
-        });
+        checks.require(given, "padding.pad_id", || format!("{}: must be below the vocabulary's size, {size}", padding.pad_id.unwrap_or_default()));
         let pad_id = padding.pad_id.or_else(|| tokenizer.pad_id());
-        checks.require(pad_id.is_some(), "padding.pad_id", || {
-            "absent: the tokenizer has no padding token of its own, so one must be given".to_owned()
-        });
+        checks
+            .require(pad_id.is_some(), "padding.pad_id", || "absent: the tokenizer has no padding token of its own, so one must be given".to_owned());
         Padding { multiple_of: padding.multiple_of as usize, pad_id: pad_id.unwrap_or_default() }
     });
 

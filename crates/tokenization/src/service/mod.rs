@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use quintet_proto::tokenization::v1::{
-    CountTokensRequest, CountTokensResponse, DecodeRequest, DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse,
-    GetTokenizerRequest, GetTokenizerResponse, GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse,
+    CountTokensRequest, CountTokensResponse, DecodeRequest, DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse, GetTokenizerRequest,
+    GetTokenizerResponse, GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse,
     tokenization_service_server::{TokenizationService, TokenizationServiceServer},
 };
 use quintet_serving::{component::Component, config::ServerConfig, error::status};
@@ -136,9 +136,10 @@ impl Service {
 }
 
 fn find(catalog: &Catalog, model: &str) -> Result<Arc<Entry>, Error> {
-    catalog.get(model).cloned().ok_or_else(|| {
-        if catalog.is_empty() { Error::Nothing } else { Error::UnknownTokenizer { name: model.to_owned(), known: catalog.names() } }
-    })
+    catalog
+        .get(model)
+        .cloned()
+        .ok_or_else(|| if catalog.is_empty() { Error::Nothing } else { Error::UnknownTokenizer { name: model.to_owned(), known: catalog.names() } })
 }
 
 fn decode_all(entry: &Entry, sequences: &[Vec<u32>], skip: bool, cancelled: impl Fn() -> bool) -> Result<Vec<String>, Error> {

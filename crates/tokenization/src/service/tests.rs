@@ -33,8 +33,7 @@ fn folder(models: &Path, name: &str, files: &[(&str, &str)]) {
     let folder = models.join(name).join("3");
     std::fs::create_dir_all(&folder).unwrap();
     let mut manifest =
-        "schema = 1\nkind = \"gan\"\ndescription = \"\"\nlicense = \"\"\ntraining_data = []\ngolden_tolerance = 0.0\n[gan]\n[sha256]\n"
-            .to_owned();
+        "schema = 1\nkind = \"gan\"\ndescription = \"\"\nlicense = \"\"\ntraining_data = []\ngolden_tolerance = 0.0\n[gan]\n[sha256]\n".to_owned();
     for (file, text) in files {
         std::fs::write(folder.join(file), text).unwrap();
         writeln!(manifest, "{file:?} = \"{}\"", hex::encode(Sha256::digest(text))).unwrap();
@@ -55,8 +54,7 @@ fn repository(files: &[(&str, String)], keep_going: bool) -> (tempfile::TempDir,
 async fn start_with(config: Config, files: &[(&str, String)]) -> Running {
     let settings = defaults();
     let (models, repository) = repository(files, true);
-    let server =
-        Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
+    let server = Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
     let served = build(&config, &server, &repository).unwrap();
     let client = Client::new(server.local_channel()).max_decoding_message_size(1 << 26);
     let shutdown = CancellationToken::new();
@@ -67,11 +65,8 @@ async fn start_with(config: Config, files: &[(&str, String)]) -> Running {
 }
 
 async fn start() -> Running {
-    let files = [
-        ("byte-level", samples::byte_level()),
-        ("llama", samples::unigram(&samples::llama_decoder())),
-        ("word-piece", samples::word_piece()),
-    ];
+    let files =
+        [("byte-level", samples::byte_level()), ("llama", samples::unigram(&samples::llama_decoder())), ("word-piece", samples::word_piece())];
     start_with(defaults().tokenization, &files).await
 }
 
@@ -96,8 +91,7 @@ async fn tokenizers_are_listed_by_name() {
     assert_eq!(listed.default_tokenizer, "byte-level");
     let names: Vec<&str> = listed.tokenizers.iter().map(|tokenizer| tokenizer.name.as_str()).collect();
     assert_eq!(names, ["byte-level", "llama", "word-piece"]);
-    let got =
-        running.client.get_tokenizer(GetTokenizerRequest { model: "word-piece".into() }).await.unwrap().into_inner().tokenizer.unwrap();
+    let got = running.client.get_tokenizer(GetTokenizerRequest { model: "word-piece".into() }).await.unwrap().into_inner().tokenizer.unwrap();
     assert_eq!(got, listed.tokenizers[2]);
     assert_eq!((got.version.as_str(), got.algorithm(), got.vocabulary_size), ("3", TokenizerAlgorithm::WordPiece, 18));
     assert_eq!((got.model_max_length, got.special_tokens[3].content.as_str()), (Some(77), "[SEP]"));
@@ -109,10 +103,7 @@ async fn tokenizers_are_listed_by_name() {
 async fn an_unknown_name_is_told_the_known_ones() {
     let mut running = start().await;
     let status = running.client.encode(of("gpt", &["a"])).await.unwrap_err();
-    assert_eq!(
-        (status.code(), status.message()),
-        (Code::NotFound, "no tokenizer 'gpt' is loaded; there are: byte-level, llama, word-piece")
-    );
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "no tokenizer 'gpt' is loaded; there are: byte-level, llama, word-piece"));
     running.stop().await;
 }
 
@@ -231,8 +222,7 @@ async fn a_stream_answers_each_message_and_then_the_rest() {
     let mut running = start().await;
     let first = DecodeStreamRequest { model: "byte-level".into(), skip_special_tokens: Some(false), ids: vec![0x61, 0xF0, 0x9F] };
     let answers = stream(&mut running.client, vec![first, message(&[0x98, 0x80]), message(&[]), message(&[265, 0xE2])]).await;
-    let answers: Vec<(String, bool)> =
-        answers.into_iter().map(|answer| answer.map(|answer| (answer.text, answer.finished)).unwrap()).collect();
+    let answers: Vec<(String, bool)> = answers.into_iter().map(|answer| answer.map(|answer| (answer.text, answer.finished)).unwrap()).collect();
     let expected = [("a", false), ("😀", false), ("", false), ("<|endoftext|>", false), ("\u{fffd}", true)];
     assert_eq!(answers, expected.map(|(text, finished)| (text.to_owned(), finished)));
     let nothing = stream(&mut running.client, vec![]).await;
@@ -268,8 +258,7 @@ async fn without_tokenizers_nothing_is_found() {
 #[tokio::test]
 async fn setups_that_cannot_work_are_refused() {
     let settings = defaults();
-    let server =
-        Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
+    let server = Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
     let refused = |config: &Config, repository: &Repository| {
         let error = quintet_serving::command::BuildError::from(build(config, &server, repository).unwrap_err());
         assert!(error.is_setup, "{}", error.message);

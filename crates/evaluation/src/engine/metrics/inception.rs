@@ -11,9 +11,7 @@ pub const SPLITS: usize = 10;
 /// Class probabilities of images, with what the score needs of each.
 #[derive(Clone, Debug)]
 pub struct Predictions {
-    classes: usize,
-    /// Image by image.
-    probabilities: Vec<f64>,
+    probabilities: DMatrix<f64>,
     /// Σ p ln p of each image.
     negative_entropies: Vec<f64>,
 }
@@ -21,17 +19,17 @@ pub struct Predictions {
 impl Predictions {
     /// From logits: a row for each image.
     pub fn from_logits(logits: &DMatrix<f64>) -> Self {
-        let mut probabilities = Vec::with_capacity(logits.len());
+        let mut probabilities = logits.clone();
         let mut negative_entropies = Vec::with_capacity(logits.nrows());
-        for row in logits.row_iter() {
+        for mut row in probabilities.row_iter_mut() {
             let highest = row.max();
             let total = row.iter().map(|logit| (logit - highest).exp()).sum::<f64>().ln();
             // The logarithm first: that of a tiny probability would be lost.
             let logs: Vec<f64> = row.iter().map(|logit| logit - highest - total).collect();
             negative_entropies.push(logs.iter().map(|log| log.exp() * log).sum());
-            probabilities.extend(logs.iter().map(|log| log.exp()));
+            row.iter_mut().zip(&logs).for_each(|(value, log)| *value = log.exp());
         }
-        Self { classes: logits.ncols(), probabilities, negative_entropies }
+        Self { probabilities, negative_entropies }
     }
 
     /// Number of images.
@@ -44,27 +42,26 @@ impl Predictions {
         self.negative_entropies.is_empty()
     }
 
-    /// The mean over splits of the images in this order. Splits differ by one image at most, the larger ones first, as
-    /// `numpy.array_split` has them.
+    /// The mean over splits of the images in this order.
     pub fn score(&self, order: &[usize]) -> f64 {
         let splits = SPLITS.min(order.len()).max(1);
-        let (size, larger) = (order.len() / splits, order.len() % splits);
-        let bound = |split: usize| split * size + split.min(larger);
-        let scores = (0..splits).map(|split| self.split_score(order.get(bound(split)..bound(split + 1)).unwrap_or_default()));
+        let bounds = |split: usize| split * order.len() / splits;
+        let scores = (0..splits).map(|split| self.split_score(order.get(bounds(split)..bounds(split + 1)).unwrap_or_default()));
         scores.sum::<f64>() / splits as f64
     }
 
     fn split_score(&self, images: &[usize]) -> f64 {
-        let mut mean = vec![0.0; self.classes];
+        let count = images.len() as f64;
+        let mut mean = vec![0.0; self.probabilities.ncols()];
         let mut negative_entropy = 0.0;
         for image in images {
-            negative_entropy += self.negative_entropies.get(*image).copied().unwrap_or_default();
-            let row = self.probabilities.get(image * self.classes..(image + 1) * self.classes).unwrap_or_default();
-            mean.iter_mut().zip(row).for_each(|(mean, probability)| *mean += probability);
+            negative_entropy += self.negative_entropies.get(*image).copied().unwrap_or_default() / count;
+            for (class, mean) in mean.iter_mut().enumerate() {
+                *mean += self.probabilities.get((*image, class)).copied().unwrap_or_default() / count;
+            }
         }
-        let count = images.len() as f64;
-        let of_mean: f64 = mean.iter().filter(|sum| **sum > 0.0).map(|sum| sum / count * (sum / count).ln()).sum();
-        (negative_entropy / count - of_mean).exp()
+        let of_mean: f64 = mean.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum();
+        (negative_entropy - of_mean).exp()
     }
 }
 

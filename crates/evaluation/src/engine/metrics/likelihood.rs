@@ -13,13 +13,15 @@ pub struct Document {
 
 /// exp(−Σ log-likelihood / Σ tokens).
 pub fn perplexity<'a>(documents: impl IntoIterator<Item = &'a Document>) -> f64 {
-    let (log_likelihood, tokens) = documents.into_iter().fold((0.0, 0), |(sum, tokens), document| (sum + document.log_likelihood, tokens + document.tokens));
+    let (log_likelihood, tokens) =
+        documents.into_iter().fold((0.0, 0), |(sum, tokens), document| (sum + document.log_likelihood, tokens + document.tokens));
     (-log_likelihood / tokens as f64).exp()
 }
 
 /// −Σ log-likelihood / (Σ bytes · ln 2).
 pub fn bits_per_byte<'a>(documents: impl IntoIterator<Item = &'a Document>) -> f64 {
-    let (log_likelihood, bytes) = documents.into_iter().fold((0.0, 0), |(sum, bytes), document| (sum + document.log_likelihood, bytes + document.bytes));
+    let (log_likelihood, bytes) =
+        documents.into_iter().fold((0.0, 0), |(sum, bytes), document| (sum + document.log_likelihood, bytes + document.bytes));
     -log_likelihood / (bytes as f64 * std::f64::consts::LN_2)
 }
 

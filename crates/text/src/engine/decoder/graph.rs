@@ -30,8 +30,9 @@ pub(super) struct Row<'a> {
 }
 
 impl PackedGraph {
-    /// Allocates and binds the buffers; says what is wrong with a graph of another form.
-    pub(super) fn new(session: Session, slots: usize, context: usize) -> Result<Self, String> {
+    /// Allocates and binds the buffers; says what is wrong with a graph of another form. No row of a run has more than
+    /// `widest` tokens.
+    pub(super) fn new(session: Session, slots: usize, context: usize, widest: usize) -> Result<Self, String> {
         let vocabulary = session
             .outputs()
             .iter()
@@ -49,7 +50,8 @@ impl PackedGraph {
             let &[_, Some(heads), _, Some(head_size)] = input.shape.as_slice() else {
                 return Err(format!("the input '{}' is not [slots, heads, capacity, head size] with known heads", input.name));
             };
-            let mut buffer = DeviceTensor::zeros(&[slots, heads, context, head_size]).map_err(|error| error.to_string())?;
+            // A row's padding must fit behind its tokens, even where those fill the context.
+            let mut buffer = DeviceTensor::zeros(&[slots, heads, context + widest, head_size]).map_err(|error| error.to_string())?;
             let present = input.name.replace(PAST, "present.");
             binding.bind_in_place(&input.name, &present, &mut buffer).map_err(|error| error.to_string())?;
             cache.push(buffer);
@@ -93,7 +95,8 @@ impl PackedGraph {
         let mut pad = Array2::<i64>::zeros((self.slots, width));
         let mut lengths = Array1::<i32>::zeros(self.slots);
         let mut new = Array1::<i32>::zeros(self.slots);
-        let mut longest = 1;
+        // The attention wants this at least as large as the padded width; an upper bound changes no bit.
+        let mut longest = width;
         for row in rows {
             for (position, token) in row.tokens.iter().enumerate() {
                 let index = ids.len() as i64;

@@ -29,10 +29,7 @@ use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Runtime, Session, Tens
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{
-    Event, Generation, GenerationDefaults, Queue,
-    generation::events,
-};
+use super::{Event, Generation, GenerationDefaults, Queue, generation::events};
 use crate::{Config, Error};
 use graph::PackedGraph;
 use scheduler::Scheduler;
@@ -95,6 +92,8 @@ impl Decoder {
         let (folder, runtime, config) = (folder.clone(), runtime.clone(), config.clone());
         let (context, bos, eos) = (shape.context, shape.bos, shape.eos);
         let limit = config.max_waiting;
+        // A chunk may take one token more than its budget: see `chunks`.
+        let prefill_chunk = config.prefill_chunk.min(context - 1);
         let name = folder.name.clone();
         let thread = std::thread::Builder::new()
             .name(name.clone())
@@ -105,7 +104,8 @@ impl Decoder {
                     if verify {
                         golden::verify(&folder, &mut session)?;
                     }
-                    let mut graph = PackedGraph::new(session, config.slots, context).map_err(|reason| folder.broken(&section.graph, reason))?;
+                    let mut graph = PackedGraph::new(session, config.slots, context, prefill_chunk + 1)
+                        .map_err(|reason| folder.broken(&section.graph, reason))?;
                     graph.warm_up()?;
                     Ok(graph)
                 };
@@ -122,7 +122,7 @@ impl Decoder {
                             provider_nodes: session.provider_nodes().clone(),
                         };
                         if opened.send(Ok(info)).is_ok() {
-                            Scheduler::new(graph, eos, config.prefill_chunk, folder.name.clone()).run(&queue);
+                            Scheduler::new(graph, eos, prefill_chunk, folder.name.clone()).run(&queue);
                         }
                     }
                     Err(error) => drop(opened.send(Err(error))),

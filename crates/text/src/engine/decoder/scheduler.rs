@@ -137,7 +137,8 @@ impl Scheduler {
     /// One run of the graph: every sequence that decodes, and prompt chunks within the budget, the oldest first.
     fn step(&mut self) {
         let mut budget = self.prefill_chunk;
-        let mut order: Vec<(Instant, usize)> = self.slots.iter().enumerate().filter_map(|(slot, sequence)| Some((sequence.as_ref()?.since, slot))).collect();
+        let mut order: Vec<(Instant, usize)> =
+            self.slots.iter().enumerate().filter_map(|(slot, sequence)| Some((sequence.as_ref()?.since, slot))).collect();
         order.sort_unstable();
         let mut plans = Vec::with_capacity(order.len());
         for (_, slot) in order {
@@ -244,11 +245,8 @@ impl Sequence {
                 }
                 counter!("quintet_text_tokens_total", "model" => model.to_owned(), "kind" => "completion").increment(1);
                 let ended = eos.contains(&token);
-                let reason = if ended && !*ignore_eos {
-                    Some(FinishReason::Eos)
-                } else {
-                    (generated >= *max_new_tokens).then_some(FinishReason::Length)
-                };
+                let reason =
+                    if ended && !*ignore_eos { Some(FinishReason::Eos) } else { (generated >= *max_new_tokens).then_some(FinishReason::Length) };
                 // The channel has room for every event; it fails only where the client has gone.
                 let sent = if reason == Some(FinishReason::Eos) { Ok(()) } else { events.try_send(Event::Token(token)) };
                 if let Some(reason) = reason {

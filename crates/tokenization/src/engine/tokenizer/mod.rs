@@ -95,11 +95,7 @@ pub(crate) struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Tokenizer")
-            .field("algorithm", &self.algorithm())
-            .field("size", &self.detokenizer.size())
-            .finish_non_exhaustive()
+        formatter.debug_struct("Tokenizer").field("algorithm", &self.algorithm()).field("size", &self.detokenizer.size()).finish_non_exhaustive()
     }
 }
 
@@ -107,8 +103,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` and, where there is one, the `tokenizer_config.json` beside it.
     pub(crate) fn load(json: &str, config: Option<&str>) -> Result<Self, String> {
         let definition: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let config: Value =
-            config.map_or(Ok(Value::Null), serde_json::from_str).map_err(|error| format!("tokenizer_config.json: {error}"))?;
+        let config: Value = config.map_or(Ok(Value::Null), serde_json::from_str).map_err(|error| format!("tokenizer_config.json: {error}"))?;
         let mut full: tokenizers::Tokenizer = json.parse().map_err(|error| format!("{error}"))?;
         // Fixed lengths in the file are those of one use in training; each request says its own.
         let file_pad = full.get_padding().map(|padding| padding.pad_id);
@@ -182,11 +177,8 @@ impl Tokenizer {
             None => text.into(),
             Some(pair) => (text, pair).into(),
         };
-        let encoded = if how.offsets {
-            tokenizer.encode(input, how.add_special_tokens)
-        } else {
-            tokenizer.encode_fast(input, how.add_special_tokens)
-        };
+        let encoded =
+            if how.offsets { tokenizer.encode(input, how.add_special_tokens) } else { tokenizer.encode_fast(input, how.add_special_tokens) };
         encoded.map(Tokens).map_err(|error| error.to_string())
     }
 

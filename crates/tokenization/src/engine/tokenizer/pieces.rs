@@ -98,8 +98,7 @@ impl<'a> Plan<'a> {
         }
         for step in &self.steps {
             // The token in front of `rest` only makes it not the first.
-            let text =
-                |tokens: Vec<String>| step.decode_chain(tokens).map(|mut texts| texts.pop().unwrap_or_default()).map_err(|e| e.to_string());
+            let text = |tokens: Vec<String>| step.decode_chain(tokens).map(|mut texts| texts.pop().unwrap_or_default()).map_err(|e| e.to_string());
             first = text(vec![first])?;
             rest = text(vec!["a".to_owned(), rest])?;
         }

@@ -73,8 +73,7 @@ fn a_special_token_that_takes_in_blanks_is_found_where_it_is_written() {
 #[test]
 fn fixed_lengths_in_the_file_do_not_bind_requests() {
     let truncation = r#""truncation":{"direction":"Right","max_length":2,"strategy":"LongestFirst","stride":0}"#;
-    let padding =
-        r#""padding":{"strategy":{"Fixed":9},"direction":"Right","pad_to_multiple_of":null,"pad_id":1,"pad_type_id":0,"pad_token":"x"}"#;
+    let padding = r#""padding":{"strategy":{"Fixed":9},"direction":"Right","pad_to_multiple_of":null,"pad_id":1,"pad_type_id":0,"pad_token":"x"}"#;
     let json = samples::byte_level().replace("\"truncation\":null", truncation).replace("\"padding\":null", padding);
     let tokenizer = load(&json);
     assert_eq!(ids(&tokenizer, "abcd", PLAIN).len(), 4);
