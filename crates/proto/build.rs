@@ -13,6 +13,7 @@ const FILES: [&str; 6] = [
     "inference/grpc_inference.proto",
 ];
 
+#[allow(clippy::disallowed_methods, reason = "cargo hands a build script its folder this way")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     // tonic-prost-build names no inputs to cargo; without these lines every build would generate anew.

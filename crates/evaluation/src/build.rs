@@ -27,7 +27,7 @@ pub struct Served {
 
 /// Loads the data sets and every image classifier of the repository. `own` is a channel to the services of this
 /// process: they are evaluated unless the configuration names others.
-pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository, own: Channel) -> Result<Served, Error> {
+pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository, own: &Channel) -> Result<Served, Error> {
     let load = |folder: &ModelFolder| -> Result<(ModelFolder, Classifier), Error> {
         let classifier = Classifier::load(folder, runtime, repository.verifies())?;
         tracing::info!(model = classifier.id, providers = ?classifier.provider_nodes(), "an image classifier is ready");
@@ -82,7 +82,7 @@ pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component
         }
         let runtime = Runtime::load(&settings.runtime)?;
         let repository = Repository::open(&settings.models)?;
-        let served = build(config, server, &runtime, &repository, server.local_channel())?;
+        let served = build(config, server, &runtime, &repository, &server.local_channel())?;
         Ok(vec![served.component, quintet_open_inference::component(&settings.server, served.graphs)])
     };
     // Loading blocks; nothing else runs on this thread yet.

@@ -31,7 +31,10 @@ pub(crate) fn provider_nodes(session: &Session) -> Result<BTreeMap<String, u32>,
         let provider = unsafe {
             ort::Error::result_from_status((api.EpAssignedSubgraph_GetEpName)(subgraph, &raw mut name))?;
             ort::Error::result_from_status((api.EpAssignedSubgraph_GetNodes)(subgraph, &raw mut nodes, &raw mut node_count))?;
-            if name.is_null() { continue } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+            if name.is_null() {
+                continue;
+            }
+            CStr::from_ptr(name).to_string_lossy().into_owned()
         };
         *counts.entry(provider).or_default() += u32::try_from(node_count).unwrap_or(u32::MAX);
     }

@@ -53,9 +53,8 @@ impl ModelFolder {
         let text = std::fs::read_to_string(path.join(MANIFEST)).map_err(|error| broken(error.to_string()))?;
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
         let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().replace('-', "_");
-        let section = match table.remove(&kind) {
-            Some(toml::Value::Table(section)) => section,
-            _ => return Err(broken(format!("the table [{kind}] is missing"))),
+        let Some(toml::Value::Table(section)) = table.remove(&kind) else {
+            return Err(broken(format!("the table [{kind}] is missing")));
         };
         let manifest: Manifest = table.try_into().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
         if manifest.schema != 1 {

@@ -80,7 +80,7 @@ fn build(settings: &Settings, server: &Server) -> Result<Vec<Component>, BuildEr
     let text = quintet_text::build(&settings.text, server, &runtime, &repository, own.clone()).map_err(BuildError::from)?;
     let image = quintet_image::build(&settings.image, server, &runtime, &repository).map_err(BuildError::from)?;
     let anomaly = quintet_anomaly::build(&settings.anomaly, server, &runtime, &repository).map_err(BuildError::from)?;
-    let evaluation = quintet_evaluation::build(&settings.evaluation, server, &runtime, &repository, own).map_err(BuildError::from)?;
+    let evaluation = quintet_evaluation::build(&settings.evaluation, server, &runtime, &repository, &own).map_err(BuildError::from)?;
 
     let graphs = [text.graphs, image.graphs, anomaly.graphs, evaluation.graphs].concat();
     Ok(vec![

@@ -60,7 +60,7 @@ pub struct Flags {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Set a key of the configuration, such as server.drain_seconds=5; may be repeated
+    /// Set a key of the configuration, such as `server.drain_seconds=5`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Serve what works: report broken model folders and leave them out
@@ -146,7 +146,7 @@ where
             Err(error) => return fail(about.name, &error.message, if error.is_setup { exit::CONFIG } else { exit::SOFTWARE }),
         };
         say(&format!("{} ready on {}\n", about.name, server.local_addr()));
-        match serve_until_signal(server, components, about.descriptors).await {
+        match Box::pin(serve_until_signal(server, components, about.descriptors)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(about.name, &error.to_string(), exit::SOFTWARE),
         }

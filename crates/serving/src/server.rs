@@ -171,7 +171,7 @@ impl Parts {
             let builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-            listed.fold(builder, |builder, name| builder.with_service_name(name))
+            listed.fold(builder, tonic_reflection::server::Builder::with_service_name)
         };
         builder.add_service(reflection().build_v1()?);
         builder.add_service(reflection().build_v1alpha()?);

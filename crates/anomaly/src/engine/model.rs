@@ -11,6 +11,7 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use ndarray_npy::NpzReader;
 use quintet_batching::{Batch, Batcher, Limits, Rejected, batcher};
 use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, golden};
+use quintet_open_inference::Job;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use rand_distr::StandardNormal;
@@ -138,7 +139,7 @@ impl Vae {
     }
 
     /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<Ticket, Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
         let owner = Arc::clone(&self.owner);
         move |job| owner.submit(move |networks| job(if decoder { &mut networks.decoder } else { &mut networks.encoder }))
     }

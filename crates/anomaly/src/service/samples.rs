@@ -45,16 +45,17 @@ pub(super) fn read_one(field: &str, sample: Option<SampleData>, vae: &Vae) -> Re
             }
             values.values
         }
-        Some(DataMessage::Image(file)) => match (section.data, section.value_range) {
-            (Data::Image, Some(range)) => picture::decode(&file, &section.shape, range).unwrap_or_else(|reason| {
-                checks.require(false, format!("{field}.image"), || reason);
-                Vec::new()
-            }),
-            _ => {
+        Some(DataMessage::Image(file)) => {
+            if let (Data::Image, Some(range)) = (section.data, section.value_range) {
+                picture::decode(&file, &section.shape, range).unwrap_or_else(|reason| {
+                    checks.require(false, format!("{field}.image"), || reason);
+                    Vec::new()
+                })
+            } else {
                 checks.require(false, format!("{field}.image"), || "the model reads rows of numbers, not pictures".to_owned());
                 Vec::new()
             }
-        },
+        }
         None => {
             checks.require(false, field, || "empty: `values` or `image` is needed".to_owned());
             Vec::new()

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use nalgebra::DMatrix;
 use ndarray::{Array4, Axis};
 use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Tensor, TensorInfo, Ticket, golden};
+use quintet_open_inference::Job;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -90,7 +91,7 @@ impl Classifier {
     }
 
     /// Hands a raw run to the session's thread.
-    pub(crate) fn raw(&self) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<Ticket, Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
         let owner = Arc::clone(&self.owner);
         move |job| owner.submit(job)
     }

@@ -111,35 +111,35 @@ impl Images {
 }
 
 impl Dataset {
-    fn broken(&self, reason: impl ToString) -> Error {
+    fn broken(&self, reason: &impl ToString) -> Error {
         Error::Dataset { path: self.path.clone(), reason: reason.to_string() }
     }
 
     fn archive(&self) -> Result<NpzReader<File>, Error> {
-        let file = File::open(&self.path).map_err(|error| self.broken(error))?;
-        NpzReader::new(file).map_err(|error| self.broken(error))
+        let file = File::open(&self.path).map_err(|error| self.broken(&error))?;
+        NpzReader::new(file).map_err(|error| self.broken(&error))
     }
 
     /// The images: the array `images`, uint8 [n, height, width].
     pub fn images(&self) -> Result<Images, Error> {
-        let images: Array3<u8> = self.archive()?.by_name("images").map_err(|error| self.broken(format!("images: {error}")))?;
+        let images: Array3<u8> = self.archive()?.by_name("images").map_err(|error| self.broken(&format!("images: {error}")))?;
         let (_, height, width) = images.dim();
         Ok(Images { width, height, pixels: images.axis_iter(Axis(0)).map(|image| image.iter().copied().collect()).collect() })
     }
 
     /// The documents.
     pub fn documents(&self) -> Result<Vec<String>, Error> {
-        let text = std::fs::read_to_string(&self.path).map_err(|error| self.broken(error))?;
+        let text = std::fs::read_to_string(&self.path).map_err(|error| self.broken(&error))?;
         Ok(text.split("\n\n").map(str::trim).filter(|document| !document.is_empty()).map(str::to_owned).collect())
     }
 
     /// The samples, and which of them are anomalies: the arrays `x`, float32 [n, …], and `labels`, int64 [n].
     pub fn samples(&self) -> Result<(Vec<Vec<f32>>, Vec<bool>), Error> {
         let mut archive = self.archive()?;
-        let x: ArrayD<f32> = archive.by_name("x").map_err(|error| self.broken(format!("x: {error}")))?;
-        let labels: Array1<i64> = archive.by_name("labels").map_err(|error| self.broken(format!("labels: {error}")))?;
+        let x: ArrayD<f32> = archive.by_name("x").map_err(|error| self.broken(&format!("x: {error}")))?;
+        let labels: Array1<i64> = archive.by_name("labels").map_err(|error| self.broken(&format!("labels: {error}")))?;
         if x.shape().first() != Some(&labels.len()) {
-            return Err(self.broken(format!("x has the shape {:?}, but there are {} labels", x.shape(), labels.len())));
+            return Err(self.broken(&format!("x has the shape {:?}, but there are {} labels", x.shape(), labels.len())));
         }
         Ok((x.axis_iter(Axis(0)).map(|row| row.iter().copied().collect()).collect(), labels.iter().map(|label| *label == 1).collect()))
     }

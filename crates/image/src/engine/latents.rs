@@ -1,6 +1,6 @@
 //! Where a picture comes from: the recipe, so that any program can follow it.
 //!
-//! Picture i of a request with seed s draws from its own random stream: ChaCha12 (Bernstein 2008) with the 256-bit key
+//! Picture i of a request with seed s draws from its own random stream: `ChaCha12` (Bernstein 2008) with the 256-bit key
 //! that `rand`'s `seed_from_u64(s)` derives from the seed, and stream number i. From it come first the class, where the
 //! request names none and the model has some, as one uniform index; then z, value by value, from the standard normal
 //! distribution by the ziggurat method of `rand_distr`, in 32-bit floats.

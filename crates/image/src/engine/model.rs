@@ -5,6 +5,7 @@ use metrics::{counter, histogram};
 use ndarray::{Array1, Array2, Array4, Axis};
 use quintet_batching::{Batch, Batcher, Limits, Rejected, batcher};
 use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, golden};
+use quintet_open_inference::Job;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -134,7 +135,7 @@ impl Gan {
     }
 
     /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, index: usize) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<Ticket, Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self, index: usize) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
         let owner = Arc::clone(&self.owner);
         move |job| {
             owner.submit(move |networks| {

@@ -37,9 +37,12 @@ impl ImageService {
     fn find(&self, name: &str) -> Result<&Model, Error> {
         let name = if name.is_empty() { &self.default } else { name };
         let found = if name.is_empty() { self.models.first() } else { self.models.iter().find(|model| model.folder.name == name) };
-        found.ok_or_else(|| match self.models.is_empty() {
-            true => Error::NoModel,
-            false => Error::UnknownModel { name: name.to_owned(), known: self.models.iter().map(|model| model.folder.name.clone()).collect() },
+        found.ok_or_else(|| {
+            if self.models.is_empty() {
+                Error::NoModel
+            } else {
+                Error::UnknownModel { name: name.to_owned(), known: self.models.iter().map(|model| model.folder.name.clone()).collect() }
+            }
         })
     }
 }

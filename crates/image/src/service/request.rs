@@ -47,7 +47,7 @@ impl Order {
                     Some(class) => classes.push(class),
                     None if known.is_empty() => (),
                     None => {
-                        checks.require(false, format!("classes.names[{index}]"), || format!("'{name}' is no class; there are: {}", known.join(", ")))
+                        checks.require(false, format!("classes.names[{index}]"), || format!("'{name}' is no class; there are: {}", known.join(", ")));
                     }
                 }
             }

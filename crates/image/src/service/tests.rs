@@ -20,6 +20,7 @@ fn service() -> ImageService {
     ImageService { models: Arc::new(models), default: String::new(), tasks }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn classes(names: &[&str]) -> Option<ClassSelection> {
     Some(ClassSelection { names: names.iter().map(ToString::to_string).collect() })
 }

@@ -135,16 +135,12 @@ async fn score(mut client: AnomalyServiceClient<Channel>, samples: Samples, top:
     }
     bar.finish_and_clear();
     if json {
-        return scores
-            .iter()
-            .enumerate()
-            .map(|(index, score)| {
-                print_json(&json!({
-                    "index": index, "score": score.score, "threshold": score.threshold, "is_anomaly": score.is_anomaly, "p_value": score.p_value,
-                    "reconstruction_error": score.reconstruction_error, "negative_elbo": score.negative_elbo,
-                }))
-            })
-            .collect();
+        return scores.iter().enumerate().try_for_each(|(index, score)| {
+            print_json(&json!({
+                "index": index, "score": score.score, "threshold": score.threshold, "is_anomaly": score.is_anomaly, "p_value": score.p_value,
+                "reconstruction_error": score.reconstruction_error, "negative_elbo": score.negative_elbo,
+            }))
+        });
     }
     let anomalies = scores.iter().filter(|score| score.is_anomaly).count();
     let mut order: Vec<(usize, &SampleScore)> = scores.iter().enumerate().collect();
@@ -193,7 +189,7 @@ async fn explain(mut client: AnomalyServiceClient<Channel>, samples: Samples, in
         table(&["feature", "value", "expected", "share"], rows)?;
     }
     if drawn {
-        picture::show(&answer.heat_map);
+        picture::show(&answer.heat_map)?;
         print(&format!("{}: the sample, its reconstruction, and where they differ\n", output.display()))?;
     }
     Ok(())

@@ -156,8 +156,7 @@ async fn datasets(mut client: EvaluationServiceClient<Channel>, json: bool) -> R
     if json {
         return datasets
             .iter()
-            .map(|d| print_json(&json!({"name": d.name, "kind": d.kind().as_str_name(), "size": d.size, "sha256": d.sha256})))
-            .collect();
+            .try_for_each(|d| print_json(&json!({"name": d.name, "kind": d.kind().as_str_name(), "size": d.size, "sha256": d.sha256})));
     }
     let rows = datasets.iter().map(|d| {
         let kind = d.kind().as_str_name().trim_start_matches("DATASET_KIND_").replace('_', " ").to_lowercase();

@@ -83,7 +83,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
                 &json!({"file": path, "class": image.class_name, "width": image.width, "height": image.height, "model": answer.model, "seed": answer.seed}),
             )?;
         } else {
-            picture::show(&image.data);
+            picture::show(&image.data)?;
             print(&format!("{} ({}×{}, model {}, seed {})\n", path.display(), image.width, image.height, answer.model, answer.seed))?;
         }
     }

@@ -52,15 +52,12 @@ pub(crate) async fn run(connection: Connection) -> Result<(), Error> {
     models!("anomaly", AnomalyServiceClient::new(channel).list_models(AnomalyRequest {}).await);
 
     if connection.json {
-        return rows
-            .iter()
-            .map(|row| {
-                print_json(&json!({
-                    "service": row.service, "name": row.name, "version": row.version, "description": row.description,
-                    "license": row.license, "provider_nodes": row.nodes,
-                }))
-            })
-            .collect();
+        return rows.iter().try_for_each(|row| {
+            print_json(&json!({
+                "service": row.service, "name": row.name, "version": row.version, "description": row.description,
+                "license": row.license, "provider_nodes": row.nodes,
+            }))
+        });
     }
     table(
         &["service", "model", "version", "what", "runs on"],

@@ -149,15 +149,15 @@ async fn stream(mut client: TextServiceClient<Channel>, request: GenerateRequest
 async fn score(mut client: TextServiceClient<Channel>, arguments: Texts, json: bool) -> Result<(), Error> {
     let texts = arguments.texts()?;
     let answer = client.score(ScoreRequest { model: arguments.model.clone(), texts: texts.clone(), ..ScoreRequest::default() }).await?.into_inner();
-    let rows = texts.iter().zip(&answer.scores).map(|(text, score)| {
+    let mut rows = texts.iter().zip(&answer.scores).map(|(text, score)| {
         let perplexity = (-score.log_likelihood / f64::from(score.tokens)).exp();
         let bits = -score.log_likelihood / (f64::from(score.bytes) * std::f64::consts::LN_2);
         (text, score, perplexity, bits)
     });
     if json {
-        return rows.map(|(text, score, perplexity, bits)| {
+        return rows.try_for_each(|(text, score, perplexity, bits)| {
             print_json(&json!({"text": text, "log_likelihood": score.log_likelihood, "tokens": score.tokens, "perplexity": perplexity, "bits_per_byte": bits}))
-        }).collect();
+        });
     }
     let rows: Vec<_> = rows
         .map(|(text, score, perplexity, bits)| {
@@ -173,7 +173,7 @@ async fn embed(mut client: TextServiceClient<Channel>, arguments: Texts, json: b
     let request = EmbedRequest { model: arguments.model.clone(), inputs: texts.clone(), ..EmbedRequest::default() };
     let embeddings = client.embed(request).await?.into_inner().embeddings;
     if json {
-        return texts.iter().zip(&embeddings).map(|(text, embedding)| print_json(&json!({"text": text, "embedding": embedding.values}))).collect();
+        return texts.iter().zip(&embeddings).try_for_each(|(text, embedding)| print_json(&json!({"text": text, "embedding": embedding.values})));
     }
     let cosine = |a: &[f32], b: &[f32]| {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();

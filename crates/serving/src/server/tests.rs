@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "each test awaits the server that it spawns")]
+
 use std::sync::atomic::AtomicUsize;
 
 use tokio::{

@@ -6,6 +6,7 @@ use metrics::histogram;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Ix3};
 use quintet_batching::{Batch, Batcher, Limits, Rejected, batcher};
 use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Tensor, TensorInfo, Ticket, golden};
+use quintet_open_inference::Job;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -94,7 +95,7 @@ impl Encoder {
     }
 
     /// Hands a raw run to the session's thread.
-    pub(crate) fn raw(&self) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<Ticket, Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
         let owner = Arc::clone(&self.owner);
         move |job| owner.submit(job)
     }
@@ -181,10 +182,10 @@ fn embed_equal(session: &mut Session, rows: &[&[u32]], pooling: Pooling) -> Resu
     let outputs = session.run(&inputs)?;
     let vectors = outputs.f32(&name)?;
     let vectors = vectors.into_dimensionality::<Ix3>().map_err(|error| OnnxError::Tensor { name, reason: error.to_string() })?;
-    Ok(vectors.outer_iter().map(|tokens| pool(tokens, pooling)).collect())
+    Ok(vectors.outer_iter().map(|tokens| pool(&tokens, pooling)).collect())
 }
 
-fn pool(tokens: ArrayView2<'_, f32>, pooling: Pooling) -> Vec<f32> {
+fn pool(tokens: &ArrayView2<'_, f32>, pooling: Pooling) -> Vec<f32> {
     match pooling {
         Pooling::Cls => tokens.outer_iter().next().map(|first: ArrayView1<'_, f32>| first.to_vec()).unwrap_or_default(),
         Pooling::Mean => tokens.mean_axis(Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default(),

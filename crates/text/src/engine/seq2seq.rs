@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ndarray::Array2;
 use quintet_onnx::{Error as OnnxError, Full, Input, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, Value, golden};
+use quintet_open_inference::Job;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -139,7 +140,7 @@ impl Seq2Seq {
     }
 
     /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<Ticket, Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
         let owner = Arc::clone(&self.owner);
         move |job| owner.submit(move |pair: &mut Pair| job(pair.graph(decoder)))
     }

@@ -99,10 +99,7 @@ mod tests {
             cuts.sort_unstable();
             let pieces: Vec<&str> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
             let (streamed, stopped) = streamed(&stops, &pieces);
-            match stops.iter().filter_map(|stop| text.find(stop).map(|at| (at + stop.len(), at))).min() {
-                Some((_, at)) => prop_assert_eq!((streamed.as_str(), stopped), (&text[..at], true)),
-                None => prop_assert_eq!((streamed, stopped), (text, false)),
-            }
+            if let Some((_, at)) = stops.iter().filter_map(|stop| text.find(stop).map(|at| (at + stop.len(), at))).min() { prop_assert_eq!((streamed.as_str(), stopped), (&text[..at], true)) } else { prop_assert_eq!((streamed, stopped), (text, false)) }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Generate and GenerateStream: one path, from the prompt to pieces of text.
+//! Generate and `GenerateStream`: one path, from the prompt to pieces of text.
 
 use quintet_proto::text::v1::{
     FinishReason as FinishMessage, GenerateRequest, GenerateResponse, GenerateStreamResponse, Sampling as SamplingMessage, Stopping, Usage,

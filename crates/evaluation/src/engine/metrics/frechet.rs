@@ -22,7 +22,7 @@ fn moments(rows: &DMatrix<f64>) -> (DVector<f64>, DMatrix<f64>) {
     (mean.transpose(), covariance)
 }
 
-/// The trace of √(S₁S₂). With S₁ = LLᵀ, the eigenvalues of S₁S₂ are those of the symmetric LᵀS₂L; where S₁ has not full
+/// The trace of √(S₁S₂). With S₁ = `LLᵀ`, the eigenvalues of S₁S₂ are those of the symmetric `LᵀS₂L`; where S₁ has not full
 /// rank, its symmetric root takes L's place.
 fn root_trace(a: &DMatrix<f64>, b: &DMatrix<f64>) -> Option<f64> {
     let factor = match Cholesky::new(a.clone()) {

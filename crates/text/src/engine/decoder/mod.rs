@@ -26,6 +26,7 @@ use std::{
 };
 
 use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Runtime, Session, TensorInfo, golden};
+use quintet_open_inference::Job;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -74,7 +75,7 @@ pub struct Info {
 pub(super) enum Command {
     Generate { generation: Generation, events: mpsc::Sender<Event>, place: OwnedSemaphorePermit },
     Score { tokens: Vec<u32>, from: usize, answer: oneshot::Sender<Result<Vec<f32>, OnnxError>>, place: OwnedSemaphorePermit },
-    Raw(Box<dyn FnOnce(&mut Session) + Send>),
+    Raw(Job),
 }
 
 impl Decoder {
@@ -85,7 +86,7 @@ impl Decoder {
             return Err(folder.broken("quintet.toml", format!("causal_lm.form = \"{}\": \"packed\" is the one that is served", section.form)).into());
         }
         let shape = ModelShape::read(folder)?;
-        let defaults = shape.defaults(folder)?;
+        let defaults = super::generation::read_defaults(folder)?;
         // Room for every waiting sequence and a few raw runs; places are taken before, so this never fills.
         let (commands, queue) = sync_channel(config.max_waiting + 16);
         let (opened, ready) = sync_channel::<Result<Info, Error>>(1);
@@ -156,7 +157,7 @@ impl Decoder {
     }
 
     /// Hands a raw run to the decoder's thread, which does it between two steps.
-    pub(crate) fn raw(&self) -> impl Fn(Box<dyn FnOnce(&mut Session) + Send>) -> Result<(), Full> + Send + Sync + 'static {
+    pub(crate) fn raw(&self) -> impl Fn(Job) -> Result<(), Full> + Send + Sync + 'static {
         // Weak: whoever holds this must not keep the thread from ending.
         let commands = self.commands.as_ref().map(Arc::downgrade).unwrap_or_default();
         move |job| {
@@ -207,9 +208,5 @@ impl ModelShape {
         }
         let eos = config.eos_token_id.map(super::OneOrMany::into_vec).unwrap_or_default();
         Ok(Self { context: config.max_position_embeddings, bos: config.bos_token_id, eos })
-    }
-
-    fn defaults(&self, folder: &ModelFolder) -> Result<GenerationDefaults, Error> {
-        super::generation::read_defaults(folder)
     }
 }
