@@ -131,13 +131,13 @@ async fn watch(mut client: EvaluationServiceClient<Channel>, request: CreateEval
 
 fn report(metrics: &[Metric], json: bool) -> Result<(), Error> {
     if json {
-        return metrics.iter().map(|metric| {
+        return metrics.iter().try_for_each(|metric| {
             let interval = metric.interval.as_ref().map(|i| json!({"lower": i.lower, "upper": i.upper, "level": i.level, "method": i.method}));
             print_json(&json!({
                 "name": metric.name, "value": metric.value, "interval": interval, "signature": metric.signature, "sample_size": metric.sample_size,
                 "seed": metric.seed, "higher_is_better": metric.higher_is_better, "measured_with": metric.measured_with,
             }))
-        }).collect();
+        });
     }
     let rows = metrics.iter().map(|metric| {
         let interval = metric.interval.as_ref().map_or_else(|| "–".to_owned(), |i| format!("{:.4} to {:.4}", i.lower, i.upper));
