@@ -174,7 +174,7 @@ hardest: {", ".join(f"{name} {share:.0%}" for share, name in worst)}). FID in th
 
 ## Make it, measure it again
 
-    python scripts/train/glyphs/gan.py --cpu-seconds 4200      # keeps the checkpoint with the best FID: step {saved["step"]}, after {saved["spent"]:.0f} CPU seconds
+    python scripts/train/glyphs/gan.py --cpu-seconds 1150      # keeps the checkpoint with the best FID: step {saved["step"]}, after {saved["spent"]:.0f} CPU seconds
     python scripts/train/glyphs/export.py                      # exports, prints the figures above
     quintet evaluate image --model glyph-gan                   # FID, KID, Inception Score through the service
 
