@@ -11,6 +11,7 @@ import json
 import pathlib
 
 import numpy
+import onnx
 import onnxruntime
 
 # Golden pairs are made by the reference runtime on the CPU; the services run them again at load.
@@ -24,6 +25,20 @@ def golden_pairs(graph: pathlib.Path, inputs: dict[str, numpy.ndarray], outputs:
     entries = {f"{graph.stem}/in/{name}": value for name, value in inputs.items()}
     entries |= {f"{graph.stem}/out/{name}": value for name, value in zip(outputs, results)}
     return entries
+
+
+def strip(graph: pathlib.Path) -> None:
+    """Takes out of a graph what its exporter noted for itself: stack traces with the paths of the machine it ran on."""
+    model = onnx.load(graph)
+    parts = [model]
+    while parts:
+        part = parts.pop()
+        for field, value in part.ListFields():
+            if field.name in ("doc_string", "metadata_props"):
+                part.ClearField(field.name)
+            elif field.message_type:
+                parts.extend(value if field.is_repeated else [value])
+    onnx.save(model, graph)
 
 
 def write(
@@ -43,6 +58,8 @@ def write(
     `section` is the table named after the kind (`[gan]`, `[vae]`, …); `golden_tolerance` is the largest
     difference allowed between a golden output and the runtime's, absolute for values below 1 and relative above.
     """
+    for graph in sorted(folder.glob("*.onnx")):
+        strip(graph)
     numpy.savez_compressed(folder / "golden.npz", **golden)
     (folder / "README.md").write_text(card.strip() + "\n")
     hashes = {
