@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "quintet/tokenization/v1/tokenization.proto",
     "quintet/text/v1/text.proto",
     "quintet/image/v1/image.proto",
     "quintet/anomaly/v1/anomaly.proto",
     "quintet/evaluation/v1/evaluation.proto",
+    "inference/model_config.proto",
     "inference/grpc_inference.proto",
 ];
 
@@ -28,6 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".quintet.image.v1.Image.data")
         .bytes(".inference.ModelInferRequest.raw_input_contents")
         .bytes(".inference.ModelInferResponse.raw_output_contents")
+        .bytes(".inference.InferTensorContents.bytes_contents")
+        .bytes(".inference.ModelRepositoryParameter.bytes_param")
         .compile_fds(descriptors)?;
     Ok(())
 }

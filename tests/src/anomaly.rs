@@ -48,7 +48,8 @@ async fn a_damaged_print_is_found_and_shown() {
     let mut client = AnomalyServiceClient::new(process.channel().await);
     let (samples, labels) = held_out("glyph-defects-heldout");
     let damaged = labels.iter().rposition(|label| *label == 1).unwrap();
-    let request = ExplainRequest { model: "vae-glyphs".into(), sample: Some(samples[damaged - 1].clone()), scale: Some(6) };
+    let request =
+        ExplainRequest { model: "vae-glyphs".into(), sample: Some(samples[damaged - 1].clone()), scale: Some(6), ..ExplainRequest::default() };
     let answer = client.explain(request).await.unwrap().into_inner();
     let map = image::load_from_memory(&answer.heat_map).unwrap();
     assert_eq!((map.width(), map.height()), (3 * 32 * 6 + 8, 32 * 6));

@@ -1,5 +1,7 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use quintet_batching::Rejected;
+use quintet_onnx::Missing;
 use quintet_serving::{
     command::BuildError,
     error::{FieldViolation, Kind, ServiceError},
@@ -8,17 +10,9 @@ use quintet_serving::{
 /// Why a request was refused or failed, or the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No such model is loaded.
-    #[error("no anomaly model '{name}' is loaded; there are: {}", known.join(", "))]
-    UnknownModel {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: Vec<String>,
-    },
-    /// No model is loaded at all.
-    #[error("no anomaly model is loaded")]
-    NoModel,
+    /// The model that was asked for is not loaded.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// The model has no such calibration.
     #[error("'{model}' has no calibration '{name}'; there are: {}", known.join(", "))]
     UnknownCalibration {
@@ -48,6 +42,12 @@ pub enum Error {
         /// How many may.
         limit: usize,
     },
+    /// The deadline passed while the request waited.
+    #[error("the deadline passed while the request waited")]
+    Expired,
+    /// A batch could not be run.
+    #[error(transparent)]
+    Run(Arc<quintet_onnx::Error>),
     /// A model could not be loaded or run.
     #[error(transparent)]
     Onnx(#[from] quintet_onnx::Error),
@@ -71,26 +71,39 @@ impl Error {
 impl ServiceError for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownModel { .. } | Self::NoModel | Self::UnknownCalibration { .. } => Kind::NotFound,
+            Self::Missing(_) | Self::UnknownCalibration { .. } => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(250) },
             Self::TooManyCalibrations { .. } => Kind::FailedPrecondition,
+            Self::Expired => Kind::DeadlineExceeded,
             Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
-            Self::Onnx(_) | Self::Drawing(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
+            Self::Run(error) if matches!(**error, quintet_onnx::Error::Cancelled) => Kind::Cancelled,
+            Self::Run(_) | Self::Onnx(_) | Self::Drawing(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::UnknownModel { .. } | Self::NoModel => "UNKNOWN_MODEL",
+            Self::Missing(missing) => missing.reason(),
             Self::UnknownCalibration { .. } => "UNKNOWN_CALIBRATION",
             Self::TooManyCalibrations { .. } => "TOO_MANY_CALIBRATIONS",
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
-            Self::Onnx(_) => "INFERENCE_FAILED",
+            Self::Expired => "DEADLINE_PASSED",
+            Self::Run(_) | Self::Onnx(_) => "INFERENCE_FAILED",
             Self::Drawing(_) => "DRAWING_FAILED",
             Self::Ended => "MODEL_THREAD_ENDED",
             Self::Setup(_) => "SETUP",
+        }
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Full { waiting, limit } => Self::Full { waiting, limit },
+            Rejected::Expired => Self::Expired,
+            Rejected::Unanswered => Self::Ended,
         }
     }
 }

@@ -1,10 +1,15 @@
 use std::{sync::Arc, time::Duration};
 
-use quintet_onnx::{ModelFolder, Repository, Runtime};
-use quintet_open_inference::Graph;
+use quintet_onnx::{Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_open_inference::Host;
 use quintet_proto::evaluation::v1::evaluation_service_server::EvaluationServiceServer;
-use quintet_serving::{command::BuildError, component::Component, server::Server};
-use tonic::transport::{Channel, Endpoint};
+use quintet_serving::{
+    command::BuildError,
+    component::Component,
+    config::{PeersConfig, environment},
+    peer::{self, Peer},
+    server::Server,
+};
 
 use crate::{
     Config, Error, Settings,
@@ -16,31 +21,31 @@ use crate::{
 /// The service's full name.
 const NAME: &str = "quintet.evaluation.v1.EvaluationService";
 
-/// The service, ready to be served, and its graphs for raw tensors.
+/// The service, ready to be served, and its classifiers.
 #[derive(Debug)]
 pub struct Served {
     /// The service.
     pub component: Component,
-    /// Its graphs.
-    pub graphs: Vec<Graph>,
+    /// Its classifiers.
+    pub models: Registry<Classifier>,
 }
 
-/// Loads the data sets and every image classifier of the repository. `own` is a channel to the services of this
-/// process: they are evaluated unless the configuration names others.
-pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository, own: &Channel) -> Result<Served, Error> {
-    let load = |folder: &ModelFolder| -> Result<(ModelFolder, Classifier), Error> {
-        let classifier = Classifier::load(folder, runtime, repository.verifies())?;
+/// Loads the data sets and every image classifier of the repository. The services of this process are evaluated, unless the
+/// configuration names others.
+pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Runtime, repository: &Repository) -> Result<Served, Error> {
+    let (runtime, verify) = (runtime.clone(), repository.verifies());
+    let load = move |folder: &ModelFolder| -> Result<Classifier, Error> {
+        let classifier = Classifier::load(folder, &runtime, verify)?;
         tracing::info!(model = classifier.id, providers = ?classifier.provider_nodes(), "an image classifier is ready");
-        Ok((folder.clone(), classifier))
+        Ok(classifier)
     };
-    let classifiers = repository.load(|folder| folder.manifest.kind == "image-classifier", load)?;
+    let models = Registry::open("image classifier", repository, |folder| folder.manifest.kind == "image-classifier", load)?;
     let datasets = datasets::scan(&config.datasets, repository.keeps_going())?;
-    let channel = |key: &str, url: &str| -> Result<Channel, Error> {
+    let channel = |key: &str, url: &str| -> Result<Peer, Error> {
         if url.is_empty() {
-            return Ok(own.clone());
+            return Ok(server.local_channel());
         }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| Error::Setup(format!("evaluation.{key} = {url:?}: {error}")))?;
-        Ok(endpoint.connect_lazy())
+        peer::connect(url, peers).map_err(|reason| Error::Setup(format!("evaluation.{key} = {reason}")))
     };
     let peers = Peers {
         text: channel("text_endpoint", &config.text_endpoint)?,
@@ -49,16 +54,8 @@ pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &R
         timeout: Duration::from_secs(config.call_seconds),
         max_message_bytes: server.config().max_response_bytes,
     };
-    let graphs = classifiers
-        .iter()
-        .map(|(folder, classifier)| {
-            let (file, inputs, outputs) = classifier.graph();
-            Graph::new(folder, file, inputs.to_vec(), outputs.to_vec(), classifier.raw())
-        })
-        .collect();
     let jobs = Jobs::new(config.max_running, config.max_waiting, config.keep_ended, server.tasks().clone());
-    let classifiers = classifiers.into_iter().map(|(_, classifier)| classifier).collect();
-    let evaluator = Arc::new(Evaluator { peers, classifiers, datasets });
+    let evaluator = Arc::new(Evaluator { peers, classifiers: models.clone(), datasets });
     let service = EvaluationService { evaluator, jobs: jobs.clone() };
     let grpc = EvaluationServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)
@@ -68,7 +65,7 @@ pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &R
             routes.add_service(grpc);
         })
         .on_drain(move || async move { jobs.shut_down() });
-    Ok(Served { component, graphs })
+    Ok(Served { component, models })
 }
 
 /// Builds the service alone: what its own program does.
@@ -81,9 +78,11 @@ pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component
             }
         }
         let runtime = Runtime::load(&settings.runtime)?;
-        let repository = Repository::open(&settings.models)?;
-        let served = build(config, server, &runtime, &repository, &server.local_channel())?;
-        Ok(vec![served.component, quintet_open_inference::component(&settings.server, served.graphs)])
+        let repository = quintet_sources::open(&settings.models, environment())?;
+        let served = build(config, &settings.peers, server, &runtime, &repository)?;
+        let hosting: Vec<Arc<dyn Hosting>> = vec![Arc::new(served.models.clone())];
+        let hosts: Vec<Arc<dyn Host>> = vec![Arc::new(served.models)];
+        Ok(vec![served.component, quintet_open_inference::component(server, Some(&runtime), &repository, hosting, hosts)?])
     };
     // Loading blocks; nothing else runs on this thread yet.
     tokio::task::block_in_place(built).map_err(BuildError::from)

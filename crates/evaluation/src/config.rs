@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use quintet_onnx::{ModelsConfig, RuntimeConfig};
 use quintet_serving::{
     command::HasServer,
-    config::{ServerConfig, Validate},
+    config::{PeersConfig, ServerConfig, Validate},
 };
 use serde::Deserialize;
 
@@ -55,6 +55,8 @@ impl Config {
 pub struct Settings {
     /// Section `[server]`.
     pub server: ServerConfig,
+    /// Section `[peers]`.
+    pub peers: PeersConfig,
     /// Section `[runtime]`.
     pub runtime: RuntimeConfig,
     /// Section `[models]`.
@@ -71,6 +73,6 @@ impl HasServer for Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        [self.server.validate(), self.evaluation.validate()].concat()
+        [self.server.validate(), self.peers.validate(), self.models.validate(), self.evaluation.validate()].concat()
     }
 }

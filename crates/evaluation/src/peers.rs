@@ -10,7 +10,8 @@ use quintet_proto::{
     image::v1::{ClassSelection, GenerateRequest, GenerateStreamRequest, ImageFormat, ListModelsRequest, image_service_client::ImageServiceClient},
     text::v1::{ScoreRequest as TextScoreRequest, text_service_client::TextServiceClient},
 };
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use quintet_serving::peer::Peer;
+use tonic::{Code, Request, Response, Status};
 
 use crate::{Error, engine::metrics::likelihood::Document};
 
@@ -21,9 +22,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Channels to the services that evaluations draw from.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
-    pub(crate) text: Channel,
-    pub(crate) image: Channel,
-    pub(crate) anomaly: Channel,
+    pub(crate) text: Peer,
+    pub(crate) image: Peer,
+    pub(crate) anomaly: Peer,
     pub(crate) timeout: Duration,
     pub(crate) max_message_bytes: usize,
 }

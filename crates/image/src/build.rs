@@ -1,68 +1,65 @@
 use std::sync::Arc;
 
-use quintet_onnx::{ModelFolder, Repository, Runtime};
-use quintet_open_inference::Graph;
+use quintet_onnx::{Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_open_inference::Host;
 use quintet_proto::image::v1::image_service_server::ImageServiceServer;
-use quintet_serving::{command::BuildError, component::Component, server::Server};
+use quintet_serving::{command::BuildError, component::Component, config::environment, server::Server};
 
-use crate::{
-    Config, Error, Settings,
-    engine::Gan,
-    service::{ImageService, Model},
-};
+use crate::{Config, Error, Settings, engine::Gan, service::ImageService};
 
 /// The service's full name.
 const NAME: &str = "quintet.image.v1.ImageService";
 
-/// The service, ready to be served, and its graphs for raw tensors.
+/// The service, ready to be served, and its models.
 #[derive(Debug)]
 pub struct Served {
     /// The service.
     pub component: Component,
-    /// Its graphs.
-    pub graphs: Vec<Graph>,
+    /// Its models.
+    pub models: Registry<Gan>,
 }
 
 /// Loads every GAN of the repository.
 pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository) -> Result<Served, Error> {
-    let load = |folder: &ModelFolder| -> Result<Model, Error> {
-        let gan = Gan::load(folder, runtime, config, server.tasks(), repository.verifies())?;
+    let (runtime, settings, verify) = (runtime.clone(), config.clone(), repository.verifies());
+    let load = move |folder: &ModelFolder| -> Result<Gan, Error> {
+        let gan = Gan::load(folder, &runtime, &settings, verify)?;
         tracing::info!(model = folder.id(), providers = ?gan.provider_nodes(), "an image model is ready");
-        Ok(Model { folder: folder.clone(), gan })
+        Ok(gan)
     };
-    let models = repository.load(|folder| folder.manifest.kind == "gan", load)?;
-    if models.is_empty() && !repository.keeps_going() {
+    let models = Registry::open("image model", repository, |folder| folder.manifest.kind == "gan", load)?;
+    if models.is_empty() && !repository.may_be_empty() {
         let reason = "no folder of kind gan is in it".to_owned();
         return Err(quintet_onnx::Error::Repository { path: repository.path().to_owned(), reason }.into());
     }
-    let known: Vec<String> = models.iter().map(|model| model.folder.name.clone()).collect();
-    if !config.default_model.is_empty() && !known.is_empty() && !known.contains(&config.default_model) {
-        return Err(Error::Setup(format!("image.default_model = {:?}: no such model; there are: {}", config.default_model, known.join(", "))));
+    if !models.is_empty()
+        && let Err(missing) = models.pick("", &config.default_model, "")
+    {
+        return Err(Error::Setup(format!("image.default_model = {:?}: {missing}", config.default_model)));
     }
-    let graphs = models.iter().flat_map(graphs).collect();
-    let ready = !models.is_empty();
-    let service = ImageService { models: Arc::new(models), default: config.default_model.clone(), tasks: server.tasks().clone() };
+    let service = ImageService { models: models.clone(), default: config.default_model.clone(), tasks: server.tasks().clone() };
     let grpc = ImageServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)
         .max_encoding_message_size(server.config().max_response_bytes);
-    let component = Component::new(NAME).ready(ready).register(move |routes| {
-        routes.add_service(grpc);
-    });
-    Ok(Served { component, graphs })
-}
-
-fn graphs(model: &Model) -> Vec<Graph> {
-    let named = model.gan.graphs().iter().enumerate();
-    named.map(|(index, (file, inputs, outputs))| Graph::new(&model.folder, file, inputs.clone(), outputs.clone(), model.gan.raw(index))).collect()
+    let (ready, generation) = (models.clone(), models.clone());
+    let component = Component::new(NAME)
+        .ready_while(move || !ready.is_empty())
+        .cacheable(&["Discriminate"], move || generation.generation())
+        .register(move |routes| {
+            routes.add_service(grpc);
+        });
+    Ok(Served { component, models })
 }
 
 /// Builds the service alone: what its own program does.
 pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component>, BuildError> {
     let built = || -> Result<Vec<Component>, Error> {
         let runtime = Runtime::load(&settings.runtime)?;
-        let repository = Repository::open(&settings.models)?;
+        let repository = quintet_sources::open(&settings.models, environment())?;
         let served = build(&settings.image, server, &runtime, &repository)?;
-        Ok(vec![served.component, quintet_open_inference::component(&settings.server, served.graphs)])
+        let hosting: Vec<Arc<dyn Hosting>> = vec![Arc::new(served.models.clone())];
+        let hosts: Vec<Arc<dyn Host>> = vec![Arc::new(served.models)];
+        Ok(vec![served.component, quintet_open_inference::component(server, Some(&runtime), &repository, hosting, hosts)?])
     };
     // Loading blocks; nothing else runs on this thread yet.
     tokio::task::block_in_place(built).map_err(BuildError::from)

@@ -1,7 +1,7 @@
 use quintet_onnx::{ModelsConfig, RuntimeConfig};
 use quintet_serving::{
     command::HasServer,
-    config::{ServerConfig, Validate},
+    config::{PeersConfig, ServerConfig, Validate},
 };
 use serde::Deserialize;
 
@@ -14,6 +14,8 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     /// The model that an empty `model` means; empty = the first by name.
     pub default_model: String,
+    /// Copies of a model that run at once.
+    pub instances: usize,
     /// Most images that are run together.
     pub max_batch_images: usize,
     /// Most images that may wait.
@@ -31,6 +33,7 @@ impl Config {
                 faults.push(format!("image.{key} = {value}: must be {least} to {most}"));
             }
         };
+        within("instances", self.instances, 1, 64);
         within("max_batch_images", self.max_batch_images, 1, 4096);
         within("max_queue_images", self.max_queue_images, 4096, 1 << 24);
         within("max_delay_ms", self.max_delay_ms as usize, 0, 10_000);
@@ -44,6 +47,8 @@ impl Config {
 pub struct Settings {
     /// Section `[server]`.
     pub server: ServerConfig,
+    /// Section `[peers]`.
+    pub peers: PeersConfig,
     /// Section `[runtime]`.
     pub runtime: RuntimeConfig,
     /// Section `[models]`.
@@ -60,6 +65,6 @@ impl HasServer for Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        [self.server.validate(), self.image.validate()].concat()
+        [self.server.validate(), self.peers.validate(), self.models.validate(), self.image.validate()].concat()
     }
 }

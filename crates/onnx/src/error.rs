@@ -41,6 +41,9 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// Models from elsewhere could not be fetched.
+    #[error("models.sources: {0}")]
+    Sources(String),
     /// A model folder is incomplete, damaged or does not make sense.
     #[error("the model folder {folder} is broken: {file}: {reason}")]
     Folder {
@@ -62,6 +65,22 @@ pub enum Error {
         difference: f64,
         /// The largest difference allowed.
         limit: f64,
+    },
+    /// A model could not be loaded.
+    #[error("the model {model} cannot be loaded: {reason}")]
+    Load {
+        /// The model and its version.
+        model: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A model could not be loaded before, and has not changed since.
+    #[error("the model {model} could not be loaded and has not changed since: {reason}")]
+    FailedBefore {
+        /// The model and its version.
+        model: String,
+        /// Why not.
+        reason: String,
     },
     /// A tensor has another type or shape than expected.
     #[error("tensor '{name}': {reason}")]
@@ -105,7 +124,9 @@ impl Error {
                 | Self::LibraryUnusable { .. }
                 | Self::ProviderUnavailable { .. }
                 | Self::Repository { .. }
+                | Self::Sources(_)
                 | Self::Folder { .. }
+                | Self::Load { .. }
                 | Self::GoldenMismatch { .. }
         )
     }

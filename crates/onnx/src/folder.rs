@@ -7,10 +7,24 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::{Error, ServingSettings, repository::is_plain};
+
+/// The largest manifest.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// The name of the file that makes a folder a model folder.
 pub(crate) const MANIFEST: &str = "quintet.toml";
+
+/// The name of the file that makes one without a manifest: a bare graph, as Triton's repositories hold them.
+const BARE_GRAPH: &str = "model.onnx";
+
+/// The kind of a folder whose graphs are served for their raw tensors alone.
+pub const GRAPH_KIND: &str = "graph";
+
+/// Whether a folder is a model folder.
+pub(crate) fn is_model_folder(path: &Path) -> bool {
+    path.join(MANIFEST).is_file() || path.join(BARE_GRAPH).is_file()
+}
 
 /// A model folder: its manifest, and where it is.
 #[derive(Clone, Debug)]
@@ -23,6 +37,10 @@ pub struct ModelFolder {
     pub manifest: Manifest,
     path: PathBuf,
     section: toml::Table,
+    /// The SHA-256 of the manifest itself, and so, by the hashes in it, of everything.
+    fingerprint: [u8; 32],
+    /// Whether it has no manifest, and so no hashes.
+    is_bare: bool,
 }
 
 /// What every model's `quintet.toml` says, whatever its kind.
@@ -42,15 +60,26 @@ pub struct Manifest {
     pub training_data: Vec<String>,
     /// The largest difference between a golden output and the runtime's: absolute below 1, relative above.
     pub golden_tolerance: f64,
+    /// How it is run, where that differs from the service's own settings.
+    #[serde(default)]
+    pub serving: ServingSettings,
     /// The SHA-256 of each file, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
 }
 
 impl ModelFolder {
-    /// Reads a folder's manifest.
+    /// Reads a folder's manifest; a folder that has none but a graph is one of kind "graph".
     pub(crate) fn open(name: String, version: String, path: &Path) -> Result<Self, Error> {
+        if !path.join(MANIFEST).exists() && path.join(BARE_GRAPH).is_file() {
+            return Self::bare(name, version, path);
+        }
         let broken = |reason: String| Error::Folder { folder: path.to_owned(), file: MANIFEST.to_owned(), reason };
+        let length = std::fs::metadata(path.join(MANIFEST)).map_err(|error| broken(error.to_string()))?.len();
+        if length > MAX_MANIFEST_BYTES {
+            return Err(broken(format!("it is {length} bytes long: at most {MAX_MANIFEST_BYTES}")));
+        }
         let text = std::fs::read_to_string(path.join(MANIFEST)).map_err(|error| broken(error.to_string()))?;
+        let fingerprint = Sha256::digest(&text).into();
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| broken(error.message().to_owned()))?;
         let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().replace('-', "_");
         let Some(toml::Value::Table(section)) = table.remove(&kind) else {
@@ -63,7 +92,42 @@ impl ModelFolder {
         if !manifest.golden_tolerance.is_finite() || manifest.golden_tolerance < 0.0 {
             return Err(broken(format!("golden_tolerance {} must be a number from 0", manifest.golden_tolerance)));
         }
-        Ok(Self { name, version, manifest, path: path.to_owned(), section })
+        if let Some(fault) = manifest.serving.validate().into_iter().next() {
+            return Err(broken(fault));
+        }
+        Ok(Self { name, version, manifest, path: path.to_owned(), section, fingerprint, is_bare: false })
+    }
+
+    /// A folder without a manifest. Nothing says what its files should be, so a change is seen by their sizes and dates.
+    fn bare(name: String, version: String, path: &Path) -> Result<Self, Error> {
+        let unreadable = |error: std::io::Error| Error::Folder { folder: path.to_owned(), file: BARE_GRAPH.to_owned(), reason: error.to_string() };
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(path).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let data = entry.metadata().map_err(unreadable)?;
+            if let Some(name) = entry.file_name().to_str().filter(|name| is_plain(name) && data.is_file()) {
+                files.insert(name.to_owned(), format!("{} {:?}", data.len(), data.modified().ok()));
+            }
+        }
+        let manifest = Manifest {
+            schema: 1,
+            kind: GRAPH_KIND.to_owned(),
+            description: String::new(),
+            license: String::new(),
+            training_data: Vec::new(),
+            golden_tolerance: 0.0,
+            serving: ServingSettings::default(),
+            sha256: files.keys().map(|name| (name.clone(), String::new())).collect(),
+        };
+        let fingerprint = Sha256::digest(format!("{files:?}")).into();
+        Ok(Self { name, version, manifest, path: path.to_owned(), section: toml::Table::new(), fingerprint, is_bare: true })
+    }
+
+    /// Takes settings in place of the folder's own.
+    pub(crate) fn overridden(mut self, settings: &ServingSettings) -> Self {
+        self.manifest.serving = self.manifest.serving.overridden(settings);
+        self.fingerprint = Sha256::digest(format!("{}{settings:?}", hex::encode(self.fingerprint))).into();
+        self
     }
 
     /// Where the folder is.
@@ -97,12 +161,35 @@ impl ModelFolder {
         std::fs::read_to_string(self.file(name)?).map_err(|error| self.broken(name, error.to_string()))
     }
 
+    /// Whether it is the same version of the same model with the same contents.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.version, self.fingerprint) == (&other.name, &other.version, other.fingerprint)
+    }
+
+    /// The SHA-256 of its manifest.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The bytes of its files together.
+    pub(crate) fn size(&self) -> u64 {
+        self.manifest.sha256.keys().filter_map(|name| std::fs::metadata(self.path.join(name)).ok()).map(|file| file.len()).sum()
+    }
+
     /// Checks every file against its hash.
     pub fn verify(&self) -> Result<(), Error> {
+        let whole = self.path.canonicalize().map_err(|error| self.broken(MANIFEST, error.to_string()))?;
         for (name, expected) in &self.manifest.sha256 {
-            // A name that leaves the folder would let a manifest read any file of the machine.
-            if Path::new(name).components().count() != 1 || name.contains(['/', '\\']) || name == ".." {
+            // A name that leaves the folder would let a manifest read any file of the machine; so would a link.
+            if !is_plain(name) {
                 return Err(self.broken(name, "it is not a plain file name"));
+            }
+            let real = self.path.join(name).canonicalize().map_err(|error| self.broken(name, error.to_string()))?;
+            if !real.starts_with(&whole) {
+                return Err(self.broken(name, "it is a link that leaves the folder"));
+            }
+            if self.is_bare {
+                continue;
             }
             let actual = sha256(&self.path.join(name)).map_err(|error| self.broken(name, error.to_string()))?;
             if !actual.eq_ignore_ascii_case(expected) {
@@ -200,5 +287,33 @@ classes = ["a", "b"]
     fn a_manifest_cannot_name_files_outside_its_folder() {
         let (_folder, opened) = open(&GOOD.replace("weights.bin", "../weights.bin"));
         assert!(opened.unwrap().verify().unwrap_err().to_string().contains("plain file name"));
+        let (folder, opened) = open(&GOOD.replace("weights.bin", "link.bin"));
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(outside.path(), "test").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("link.bin")).unwrap();
+        assert!(opened.unwrap().verify().unwrap_err().to_string().contains("leaves the folder"));
+    }
+
+    #[test]
+    fn a_graph_without_a_manifest_is_a_folder_of_its_own_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(BARE_GRAPH), "graph").unwrap();
+        let open = || ModelFolder::open("m".into(), "1".into(), folder.path()).unwrap();
+        let bare = open();
+        assert_eq!((bare.manifest.kind.as_str(), bare.has(BARE_GRAPH)), (GRAPH_KIND, true));
+        bare.verify().unwrap();
+        assert!(open().is_same(&bare));
+        let settings = ServingSettings { instances: Some(2), ..ServingSettings::default() };
+        let changed = open().overridden(&settings);
+        assert_eq!(changed.manifest.serving.instances, Some(2));
+        assert!(!changed.is_same(&bare));
+        std::fs::write(folder.path().join(BARE_GRAPH), "another graph").unwrap();
+        assert!(!open().is_same(&bare));
+    }
+
+    #[test]
+    fn a_manifest_that_is_too_long_or_has_settings_out_of_range_is_refused() {
+        assert!(fault(&format!("{GOOD}#{}", "x".repeat(1 << 20))).contains("at most 1048576"));
+        assert!(fault(&GOOD.replace("[sha256]", "[serving]\ninstances = 0\n[sha256]")).contains("serving.instances = 0"));
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs::File};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{NpzReader, ReadNpzError, ReadableElement};
 
-use crate::{ElementType, Error, ModelFolder, Session, Tensor};
+use crate::{ElementType, Error, ModelFolder, Session, Tensor, npz};
 
 /// The file that holds a folder's golden pairs.
 pub const FILE: &str = "golden.npz";
@@ -18,8 +18,7 @@ pub const FILE: &str = "golden.npz";
 pub fn verify(folder: &ModelFolder, session: &mut Session) -> Result<(), Error> {
     let stem = session.graph().trim_end_matches(".onnx").to_owned();
     let broken = |reason: String| folder.broken(FILE, reason);
-    let file = File::open(folder.file(FILE)?).map_err(|error| broken(error.to_string()))?;
-    let mut archive = NpzReader::new(file).map_err(|error| broken(error.to_string()))?;
+    let mut archive = npz::open(&folder.file(FILE)?).map_err(broken)?;
     let names: BTreeSet<String> =
         archive.names().map_err(|error| broken(error.to_string()))?.into_iter().map(|name| name.trim_end_matches(".npy").to_owned()).collect();
 
@@ -38,6 +37,12 @@ pub fn verify(folder: &ModelFolder, session: &mut Session) -> Result<(), Error> 
         return Err(broken(format!("no entry {prefix}… says what the graph should give")));
     }
 
+    for rows in &folder.manifest.serving.warm_up_rows {
+        let repeated: Result<Vec<(&str, Tensor)>, Error> =
+            inputs.iter().map(|(name, tensor)| tensor.repeated(*rows).map(|tensor| (name.as_str(), tensor))).collect();
+        let repeated = repeated.map_err(|error| broken(format!("serving.warm_up_rows: {error}")))?;
+        session.run(&repeated.iter().map(|(name, tensor)| (*name, tensor)).collect::<Vec<_>>())?;
+    }
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let graph = session.graph().to_owned();
     let outputs = session.run(&inputs)?;
@@ -84,6 +89,7 @@ fn read(archive: &mut NpzReader<File>, entry: &str, element: ElementType) -> Res
         // The .npy format has no 16-bit types that ndarray-npy reads; a graph with such inputs keeps its golden
         // values as 32-bit floats.
         ElementType::F32 => array::<f32>(archive, entry),
+        ElementType::Text => Err(ReadNpzError::Zip(zip::result::ZipError::UnsupportedArchive("texts have no .npy form here"))),
         ElementType::F16 => archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::F16(array.mapv(half::f16::from_f32))),
         ElementType::Bf16 => archive.by_name::<ndarray::OwnedRepr<f32>, IxDyn>(entry).map(|array| Tensor::Bf16(array.mapv(half::bf16::from_f32))),
     }

@@ -1,8 +1,9 @@
 //! ONNX Runtime for Quintet: the one crate that names `ort`.
 //!
 //! It finds and loads the runtime's library ([`Runtime`]), opens graphs on the provider that was asked for
-//! and on no other ([`Session`], [`Provider`]), keeps every session on a thread of its own ([`Owner`]), and
-//! reads model folders ([`ModelFolder`], [`Repository`]). It knows no protocol and no async runtime.
+//! and on no other ([`Session`], [`Provider`]), keeps every session on a thread of its own ([`Owner`],
+//! [`Instances`]), reads model folders ([`ModelFolder`], [`Repository`]), and keeps what is loaded from them, which
+//! may change while requests run ([`Registry`]). It knows no protocol and no async runtime.
 //!
 //! What must hold:
 //!
@@ -14,30 +15,35 @@
 //! * A model folder is verified before it serves: each file against its hash, each graph against its golden
 //!   pairs ([`golden`]).
 
-mod assignment;
 mod binding;
 mod canceller;
 mod config;
 mod error;
 mod folder;
 pub mod golden;
+mod instances;
 mod library;
+mod native;
+pub mod npz;
 mod owner;
 mod provider;
 mod repository;
 mod runtime;
 mod session;
+mod settings;
 mod tensor;
 
 pub use binding::{Binding, DeviceTensor};
 pub use canceller::Canceller;
 pub use config::{DEFAULTS, ModelsConfig, RuntimeConfig};
 pub use error::Error;
-pub use folder::{Manifest, ModelFolder};
+pub use folder::{GRAPH_KIND, Manifest, ModelFolder};
+pub use instances::Instances;
 pub use library::LIBRARY_VERSION;
-pub use owner::{Full, Owner, Sessions, Ticket};
+pub use owner::{Cancel, Full, Owner, Sessions, Ticket};
 pub use provider::Provider;
-pub use repository::Repository;
+pub use repository::{Control, Fleet, Hosting, Index, Loaded, Missing, Overlay, Poller, Registry, Repository, Staged, State};
 pub use runtime::Runtime;
-pub use session::{Input, Outputs, Session, TensorInfo, Value};
+pub use session::{GraphInfo, Input, Outputs, Session, TensorInfo, Value};
+pub use settings::{ServingSettings, VersionPolicy};
 pub use tensor::{ElementType, Tensor};

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -10,14 +10,16 @@ use std::{
 
 use crate::{Canceller, Error, Session};
 
-/// A thread that owns a model's sessions and runs jobs on them, one after the other.
+/// A thread that owns one instance of a model, its sessions, and runs jobs on them, one after the other.
 ///
 /// The sessions are made, used and freed on that thread alone. Dropping the owner lets the jobs already taken
 /// finish and then waits for the thread.
 pub struct Owner<S> {
-    jobs: Option<SyncSender<Job<S>>>,
+    jobs: Option<SyncSender<Task<S>>>,
     thread: Option<JoinHandle<()>>,
     next: AtomicU64,
+    /// Jobs that wait or run.
+    pending: Arc<AtomicUsize>,
     present: Arc<Present>,
 }
 
@@ -42,16 +44,19 @@ pub struct Full;
 /// and its run is ended between two kernels if it is under way.
 #[derive(Debug)]
 #[must_use = "dropping the ticket cancels the job"]
-pub struct Ticket {
+pub struct Ticket(Cancel);
+
+/// What cancels a job from another thread.
+#[derive(Clone, Debug)]
+pub struct Cancel {
     id: u64,
     cancelled: Arc<AtomicBool>,
     present: Arc<Present>,
 }
 
-struct Job<S> {
-    id: u64,
-    cancelled: Arc<AtomicBool>,
-    run: Box<dyn FnOnce(&mut S) + Send>,
+struct Task<S> {
+    cancel: Cancel,
+    run: Box<dyn FnOnce(&mut S, &Cancel) + Send>,
 }
 
 /// The job that runs at present, and how to end it.
@@ -68,68 +73,91 @@ impl Present {
 }
 
 impl<S: Sessions + 'static> Owner<S> {
-    /// Starts the thread `name`, makes the sessions on it with `open`, and returns when they are ready.
-    /// `capacity` is the most jobs that may wait.
-    pub fn spawn<E>(name: &str, capacity: usize, open: impl FnOnce() -> Result<S, E> + Send + 'static) -> Result<Self, E>
+    /// Starts the thread `name`, makes the sessions on it with `open`, and returns when they are ready, with what
+    /// `open` tells of them. `capacity` is the most jobs that may wait.
+    pub fn spawn<T, E>(name: &str, capacity: usize, open: impl FnOnce() -> Result<(S, T), E> + Send + 'static) -> Result<(Self, T), E>
     where
+        T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let (jobs, queue) = sync_channel::<Job<S>>(capacity);
+        let (jobs, queue) = sync_channel::<Task<S>>(capacity);
         let (opened, ready) = sync_channel(1);
-        let present = Arc::new(Present::default());
-        let shared = Arc::clone(&present);
+        let (present, pending) = (Arc::new(Present::default()), Arc::new(AtomicUsize::new(0)));
+        let (shared, left) = (Arc::clone(&present), Arc::clone(&pending));
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let mut sessions = match open() {
-                    Ok(sessions) => sessions,
+                let (mut sessions, told) = match open() {
+                    Ok(opened) => opened,
                     Err(error) => return drop(opened.send(Err(error))),
                 };
                 let cancellers = sessions.sessions().into_iter().map(|session| session.canceller()).collect();
                 drop(shared.cancellers.set(cancellers));
-                if opened.send(Ok(())).is_ok() {
-                    for job in queue {
-                        run(job, &mut sessions, &shared);
+                if opened.send(Ok(told)).is_ok() {
+                    for task in queue {
+                        run(task, &mut sessions, &shared);
+                        left.fetch_sub(1, Ordering::SeqCst);
                     }
                 }
             })
             .map_err(|_| Error::Thread(name.to_owned()))?;
         let outcome = ready.recv().unwrap_or_else(|_| Err(Error::Thread(name.to_owned()).into()));
-        outcome.map(|()| Self { jobs: Some(jobs), thread: Some(thread), next: AtomicU64::new(0), present })
+        outcome.map(|told| (Self { jobs: Some(jobs), thread: Some(thread), next: AtomicU64::new(0), pending, present }, told))
     }
 
     /// Hands a job to the thread. The job answers by whatever means its closure holds; the caller keeps the
     /// ticket until it has the answer.
     pub fn submit(&self, job: impl FnOnce(&mut S) + Send + 'static) -> Result<Ticket, Full> {
+        self.hand(Box::new(move |sessions, _| job(sessions))).map(Ticket)
+    }
+
+    /// Hands over a job that is told how it can be cancelled; nothing else cancels it.
+    pub fn submit_cancellable(&self, job: impl FnOnce(&mut S, &Cancel) + Send + 'static) -> Result<(), Full> {
+        self.hand(Box::new(job)).map(drop)
+    }
+
+    fn hand(&self, run: Box<dyn FnOnce(&mut S, &Cancel) + Send>) -> Result<Cancel, Full> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let ticket = Ticket { id, cancelled: Arc::clone(&cancelled), present: Arc::clone(&self.present) };
+        let cancel = Cancel { id, cancelled: Arc::new(AtomicBool::new(false)), present: Arc::clone(&self.present) };
         let jobs = self.jobs.as_ref().ok_or(Full)?;
-        match jobs.try_send(Job { id, cancelled, run: Box::new(job) }) {
-            Ok(()) => Ok(ticket),
+        self.pending.fetch_add(1, Ordering::SeqCst);
+        match jobs.try_send(Task { cancel: cancel.clone(), run }) {
+            Ok(()) => Ok(cancel),
             // A thread that has panicked is to the caller as good as full; the panic itself is logged.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Full),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                Err(Full)
+            }
         }
+    }
+
+    /// Jobs that wait or run.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::SeqCst)
     }
 }
 
-fn run<S: Sessions>(job: Job<S>, sessions: &mut S, present: &Present) {
+fn run<S: Sessions>(task: Task<S>, sessions: &mut S, present: &Present) {
     // The order matters: a cancellation that comes after `set` finds the sessions armed and ends the run, one
     // that came before is seen in the flag.
     for session in sessions.sessions() {
-        if let Err(error) = session.arm() {
-            tracing::error!(%error, "a session cannot be armed");
-        }
+        session.arm();
     }
-    present.set(Some(job.id));
-    if !job.cancelled.load(Ordering::SeqCst) {
-        (job.run)(sessions);
+    present.set(Some(task.cancel.id));
+    if !task.cancel.cancelled.load(Ordering::SeqCst) {
+        (task.run)(sessions, &task.cancel);
     }
     present.set(None);
 }
 
-impl Drop for Ticket {
-    fn drop(&mut self) {
+impl Cancel {
+    /// What cancels nothing: for a job that must run to its end.
+    pub fn nothing() -> Self {
+        Self { id: u64::MAX, cancelled: Arc::default(), present: Arc::default() }
+    }
+
+    /// Cancels the job.
+    pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         let present = self.present.job.lock().unwrap_or_else(PoisonError::into_inner);
         if *present == Some(self.id) {
@@ -138,13 +166,20 @@ impl Drop for Ticket {
     }
 }
 
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 impl<S> Drop for Owner<S> {
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("a model's thread panicked");
+        if let Some(thread) = self.thread.take() {
+            // Its own last job may be the one that lets go of the owner: it ends by itself then.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a model's thread panicked");
+            }
         }
     }
 }
@@ -171,7 +206,7 @@ mod tests {
     }
 
     fn counter(capacity: usize) -> Owner<Counter> {
-        Owner::spawn::<Error>("counter", capacity, || Ok(Counter::default())).unwrap()
+        Owner::spawn::<_, Error>("counter", capacity, || Ok((Counter::default(), ()))).unwrap().0
     }
 
     #[test]
@@ -210,6 +245,7 @@ mod tests {
         };
         let (kept, cancelled) = (submit(1).unwrap(), submit(2).unwrap());
         assert_eq!(submit(3).unwrap_err(), Full);
+        assert_eq!(owner.pending(), 3);
         drop(cancelled);
         release.send(()).unwrap();
         drop(owner);
@@ -218,8 +254,23 @@ mod tests {
     }
 
     #[test]
+    fn a_job_may_let_go_of_its_own_owner() {
+        let (done, finished) = sync_channel(1);
+        let owner = Arc::new(counter(1));
+        let own = Arc::clone(&owner);
+        owner
+            .submit_cancellable(move |_, _| {
+                drop(own);
+                done.send(()).unwrap();
+            })
+            .unwrap();
+        drop(owner);
+        finished.recv().unwrap();
+    }
+
+    #[test]
     fn a_failed_open_is_the_spawners_error() {
-        let failed = Owner::<Counter>::spawn("broken", 1, || Err(Error::Cancelled));
+        let failed = Owner::<Counter>::spawn::<(), _>("broken", 1, || Err(Error::Cancelled));
         assert!(matches!(failed, Err(Error::Cancelled)));
     }
 }

@@ -6,7 +6,7 @@ use ort::{
     value::{DynValue, PrimitiveTensorElementType, ValueType},
 };
 
-use crate::{Canceller, ElementType, Error, Runtime, Tensor, assignment};
+use crate::{Canceller, ElementType, Error, ModelFolder, Runtime, ServingSettings, Tensor, golden, native, tensor::bytes_of};
 
 /// A graph, loaded and ready to run on the thread that owns it.
 pub struct Session {
@@ -27,20 +27,61 @@ pub struct TensorInfo {
     pub element: ElementType,
     /// Its shape; `None` where it varies from run to run.
     pub shape: Vec<Option<usize>>,
+    /// The names of the dimensions that vary; empty where one has none.
+    pub symbols: Vec<String>,
+}
+
+/// What a graph says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphInfo {
+    /// Its file.
+    pub file: String,
+    /// Its inputs, in its order.
+    pub inputs: Vec<TensorInfo>,
+    /// Its outputs, in its order.
+    pub outputs: Vec<TensorInfo>,
+    /// How many of its nodes each provider runs.
+    pub provider_nodes: BTreeMap<String, u32>,
+}
+
+impl GraphInfo {
+    /// How many nodes of several graphs each provider runs.
+    pub fn provider_nodes(graphs: &[Self]) -> BTreeMap<String, u32> {
+        let mut nodes = BTreeMap::new();
+        for (provider, count) in graphs.iter().flat_map(|graph| &graph.provider_nodes) {
+            *nodes.entry(provider.clone()).or_default() += count;
+        }
+        nodes
+    }
 }
 
 impl Session {
-    /// Opens a graph on the runtime's provider.
-    pub fn open(runtime: &Runtime, graph: &Path) -> Result<Self, Error> {
+    /// Opens a graph of a model folder as its settings say; with `verify`, it must reproduce its golden pair.
+    pub fn of(folder: &ModelFolder, file: &str, runtime: &Runtime, verify: bool) -> Result<Self, Error> {
+        let mut session = Self::open(runtime, &folder.file(file)?, &folder.manifest.serving)?;
+        if verify {
+            golden::verify(folder, &mut session)?;
+        }
+        Ok(session)
+    }
+
+    /// Opens a graph as the model's settings say, else on the runtime's provider with the threads that all share.
+    pub fn open(runtime: &Runtime, graph: &Path, settings: &ServingSettings) -> Result<Self, Error> {
+        let provider = settings.provider.unwrap_or(runtime.provider);
         let mut refusal = None;
-        for candidate in runtime.provider.candidates() {
-            let builder = ort::session::Session::builder(&runtime.environment).map_err(Error::runtime("open a session"))?;
-            match builder.with_execution_providers([candidate(runtime.provider.device())]) {
+        for candidate in provider.candidates() {
+            let doing = Error::runtime("open a session");
+            let mut builder = ort::session::Session::builder(&runtime.environment).map_err(doing)?;
+            if let Some(threads) = settings.threads.filter(|threads| *threads > 0) {
+                let own = builder.with_independent_thread_pool().and_then(|builder| builder.with_intra_threads(threads));
+                builder = own.map_err(|error| Error::Runtime { doing: "open a session".to_owned(), message: error.message().to_owned() })?;
+            }
+            match builder.with_execution_providers([candidate(provider.device())]) {
                 Ok(builder) => return Self::commit(builder, graph),
                 Err(error) => refusal = Some(error.message().to_owned()),
             }
         }
-        Err(Error::ProviderUnavailable { provider: runtime.provider.to_string(), reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()) })
+        Err(Error::ProviderUnavailable { provider: provider.to_string(), reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()) })
     }
 
     fn commit(builder: ort::session::builder::SessionBuilder, graph: &Path) -> Result<Self, Error> {
@@ -54,7 +95,7 @@ impl Session {
             .map_err(Error::runtime(doing()))?;
         let inputs = inner.inputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
         let outputs = inner.outputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
-        let provider_nodes = assignment::provider_nodes(&inner).map_err(Error::runtime("read the graph's assignment"))?;
+        let provider_nodes = native::provider_nodes(&inner).map_err(Error::runtime("read the graph's assignment"))?;
         let options = Arc::new(RunOptions::new().map_err(Error::runtime("make run options"))?);
         let graph = graph.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Ok(Self { inner, options, inputs, outputs, provider_nodes, graph })
@@ -63,6 +104,12 @@ impl Session {
     /// The graph's file name.
     pub fn graph(&self) -> &str {
         &self.graph
+    }
+
+    /// What the graph says of itself.
+    pub fn info(&self) -> GraphInfo {
+        let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
+        GraphInfo { file: self.graph.clone(), inputs, outputs, provider_nodes: self.provider_nodes.clone() }
     }
 
     /// The graph's inputs, in its order.
@@ -87,8 +134,10 @@ impl Session {
 
     /// Takes back a cancellation. The owner calls it when it takes up new work: whatever was cancelled before
     /// is over by then.
-    pub fn arm(&mut self) -> Result<(), Error> {
-        self.options.unterminate().map_err(Error::runtime("arm a session"))
+    pub fn arm(&mut self) {
+        if let Err(error) = self.options.unterminate() {
+            tracing::error!(error = error.message(), "a session cannot be armed");
+        }
     }
 
     /// Runs the graph on named inputs and answers with all its outputs.
@@ -165,21 +214,22 @@ impl Outputs<'_> {
         self.0.remove(name).map(Value).ok_or_else(|| Error::tensor(name, "the graph has no such output"))
     }
 
-    /// A copy of an output of any type.
-    pub fn tensor(&self, name: &str) -> Result<Tensor, Error> {
+    /// An output's type, its shape, and its elements as little-endian bytes: see [`Tensor::to_le_bytes`].
+    pub fn le_bytes(&self, name: &str) -> Result<(ElementType, Vec<usize>, Vec<u8>), Error> {
         let value = self.0.get(name).ok_or_else(|| Error::tensor(name, "the graph has no such output"))?;
-        Tensor::from_value(value).map_err(|error| Error::tensor(name, error.message()))
+        bytes_of(value).map_err(|error| Error::tensor(name, error.message()))
     }
 }
 
 impl TensorInfo {
     fn from_outlet(outlet: &ort::value::Outlet) -> Result<Self, Error> {
         let unsupported = || Error::tensor(outlet.name(), format!("values of type {} are not supported", outlet.dtype()));
-        let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else { return Err(unsupported()) };
+        let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else { return Err(unsupported()) };
         Ok(Self {
             name: outlet.name().to_owned(),
             element: ElementType::from_ort(*ty).ok_or_else(unsupported)?,
             shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect(),
+            symbols: dimension_symbols.iter().map(|symbol| symbol.to_string()).collect(),
         })
     }
 }

@@ -1,8 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use quintet_batching::Rejected;
+use quintet_onnx::{Error as OnnxError, Missing};
 use quintet_serving::error::{FieldViolation, Kind, ServiceError};
 
-/// Why an inference request was refused or failed.
+/// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No such graph is loaded.
@@ -13,16 +15,9 @@ pub enum Error {
         /// The names there are.
         known: Vec<String>,
     },
-    /// The graph is loaded in another version.
-    #[error("version '{asked}' of '{name}' is not loaded; version '{loaded}' is")]
-    UnknownVersion {
-        /// The graph.
-        name: String,
-        /// The version asked for.
-        asked: String,
-        /// The version there is.
-        loaded: String,
-    },
+    /// The model is not loaded in that version.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// The request does not make sense.
     #[error("{field}: {description}")]
     Invalid {
@@ -32,11 +27,34 @@ pub enum Error {
         description: String,
     },
     /// The graph's queue is full.
-    #[error("the graph's queue is full")]
-    Full,
+    #[error("the graph's queue is full: {waiting} of {limit} rows wait")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// The deadline passed while the request waited.
+    #[error("the deadline passed while the request waited")]
+    Expired,
     /// The graph could not run on these tensors.
     #[error(transparent)]
-    Onnx(#[from] quintet_onnx::Error),
+    Run(Arc<OnnxError>),
+    /// A model could not be loaded.
+    #[error(transparent)]
+    Load(OnnxError),
+    /// The repository is not managed by clients.
+    #[error("models are not loaded and unloaded by clients here: models.control = {0:?}; \"explicit\" allows it")]
+    NotExplicit(&'static str),
+    /// What is to be made exists.
+    #[error("{0}")]
+    Exists(String),
+    /// The server does not do this.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Files could not be kept.
+    #[error("a file cannot be kept: {0}")]
+    Disk(#[from] std::io::Error),
     /// The graph's thread has ended.
     #[error("the graph's thread has ended")]
     Ended,
@@ -44,33 +62,53 @@ pub enum Error {
 
 impl ServiceError for Error {
     fn kind(&self) -> Kind {
+        let invalid = |field: &str, description: &str| {
+            Kind::InvalidArgument(vec![FieldViolation { field: field.to_owned(), description: description.to_owned() }])
+        };
         match self {
-            Self::UnknownGraph { .. } | Self::UnknownVersion { .. } => Kind::NotFound,
-            Self::Invalid { field, description } => {
-                Kind::InvalidArgument(vec![FieldViolation { field: field.clone(), description: description.clone() }])
-            }
-            Self::Full => Kind::ResourceExhausted { retry_after: Duration::from_millis(100) },
+            Self::UnknownGraph { .. } | Self::Missing(_) => Kind::NotFound,
+            Self::Invalid { field, description } => invalid(field, description),
+            Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(100) },
+            Self::Expired => Kind::DeadlineExceeded,
             // What a graph refuses at run time are its client's shapes and values: raw tensors are not checked
             // any further than the graph itself checks them.
-            Self::Onnx(quintet_onnx::Error::Tensor { name, reason }) => {
-                Kind::InvalidArgument(vec![FieldViolation { field: name.clone(), description: reason.clone() }])
-            }
-            Self::Onnx(quintet_onnx::Error::Runtime { message, .. }) => {
-                Kind::InvalidArgument(vec![FieldViolation { field: "inputs".to_owned(), description: message.clone() }])
-            }
-            Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
-            Self::Onnx(_) | Self::Ended => Kind::Internal,
+            Self::Run(error) => match &**error {
+                OnnxError::Tensor { name, reason } => invalid(name, reason),
+                OnnxError::Runtime { message, .. } => invalid("inputs", message),
+                OnnxError::Cancelled => Kind::Cancelled,
+                _ => Kind::Internal,
+            },
+            Self::Load(_) | Self::NotExplicit(_) => Kind::FailedPrecondition,
+            Self::Exists(_) => Kind::AlreadyExists,
+            Self::Unsupported(_) => Kind::Unimplemented,
+            Self::Disk(_) | Self::Ended => Kind::Internal,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
             Self::UnknownGraph { .. } => "UNKNOWN_MODEL",
-            Self::UnknownVersion { .. } => "UNKNOWN_MODEL_VERSION",
+            Self::Missing(missing) => missing.reason(),
             Self::Invalid { .. } => "INVALID_REQUEST",
-            Self::Full => "QUEUE_FULL",
-            Self::Onnx(_) => "INFERENCE_FAILED",
+            Self::Full { .. } => "QUEUE_FULL",
+            Self::Expired => "DEADLINE_PASSED",
+            Self::Run(_) => "INFERENCE_FAILED",
+            Self::Load(_) => "LOAD_FAILED",
+            Self::NotExplicit(_) => "NOT_EXPLICIT",
+            Self::Exists(_) => "EXISTS",
+            Self::Unsupported(_) => "UNSUPPORTED",
+            Self::Disk(_) => "DISK",
             Self::Ended => "MODEL_THREAD_ENDED",
+        }
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Full { waiting, limit } => Self::Full { waiting, limit },
+            Rejected::Expired => Self::Expired,
+            Rejected::Unanswered => Self::Ended,
         }
     }
 }

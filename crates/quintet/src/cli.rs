@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use quintet_serving::command::{self, About, Flags, usage};
 
 use crate::{
@@ -45,9 +45,25 @@ enum Command {
     Evaluate(client::evaluate::Arguments),
     /// Turn text into tokens and back
     Tokenize(client::tokenize::Arguments),
-    /// List the loaded models
-    #[command(after_help = "Examples:\n  quintet models\n  quintet models --json")]
-    Models(Connection),
+    /// List, load and unload models
+    #[command(after_help = "Examples:\n  quintet models\n  quintet models index\n  quintet models load glyph-gan\n  quintet models --json")]
+    Models(client::models::Arguments),
+    /// Watch the server's load, live
+    #[command(after_help = "Examples:\n  quintet top\n  quintet top --once\n  quintet top --json --interval 5")]
+    Top(Top),
+    /// Make an API key for a server's key file
+    #[command(
+        after_help = "Examples:\n  quintet key team-a --scope text --scope image --file keys.toml\n  quintet key operator --scope admin --scope metrics"
+    )]
+    Key(client::key::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct Top {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    arguments: client::top::Arguments,
 }
 
 /// Runs the program.
@@ -66,7 +82,9 @@ pub fn main() -> ExitCode {
         Command::Anomaly(arguments) => client::run(client::anomaly::run(arguments)),
         Command::Evaluate(arguments) => client::run(client::evaluate::run(arguments)),
         Command::Tokenize(arguments) => client::run(client::tokenize::run(arguments)),
-        Command::Models(connection) => client::run(client::models::run(connection)),
+        Command::Models(arguments) => client::run(client::models::run(arguments)),
+        Command::Top(Top { connection, arguments }) => client::run(client::watch(&connection, &arguments)),
+        Command::Key(arguments) => client::run(std::future::ready(client::key::run(&arguments))),
     }
 }
 

@@ -1,10 +1,13 @@
 //! All services in one process, on one port.
 
-use quintet_onnx::{ModelsConfig, Repository, Runtime, RuntimeConfig};
+use std::sync::Arc;
+
+use quintet_onnx::{Hosting, ModelsConfig, Runtime, RuntimeConfig};
+use quintet_open_inference::Host;
 use quintet_serving::{
     command::{BuildError, HasServer},
     component::Component,
-    config::{SERVER_DEFAULTS, ServerConfig, Validate},
+    config::{PeersConfig, SERVER_DEFAULTS, ServerConfig, Validate, environment},
     server::Server,
 };
 use serde::Deserialize;
@@ -15,6 +18,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// Section `[server]`.
     pub server: ServerConfig,
+    /// Section `[peers]`.
+    pub peers: PeersConfig,
     /// Section `[runtime]`.
     pub runtime: RuntimeConfig,
     /// Section `[models]`.
@@ -41,6 +46,8 @@ impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
         [
             self.server.validate(),
+            self.peers.validate(),
+            self.models.validate(),
             self.tokenization.validate(),
             self.text.validate(),
             self.image.validate(),
@@ -73,24 +80,26 @@ pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component
 fn build(settings: &Settings, server: &Server) -> Result<Vec<Component>, BuildError> {
     let setup = |error: quintet_onnx::Error| BuildError { is_setup: error.is_setup(), message: error.to_string() };
     let runtime = Runtime::load(&settings.runtime).map_err(setup)?;
-    let repository = Repository::open(&settings.models).map_err(setup)?;
-    let own = server.local_channel();
+    let repository = quintet_sources::open(&settings.models, environment()).map_err(setup)?;
+    let peers = &settings.peers;
 
     let tokenization = quintet_tokenization::build(&settings.tokenization, server, &repository).map_err(BuildError::from)?;
-    let text = quintet_text::build(&settings.text, server, &runtime, &repository, own.clone()).map_err(BuildError::from)?;
+    let text = quintet_text::build(&settings.text, peers, server, &runtime, &repository).map_err(BuildError::from)?;
     let image = quintet_image::build(&settings.image, server, &runtime, &repository).map_err(BuildError::from)?;
     let anomaly = quintet_anomaly::build(&settings.anomaly, server, &runtime, &repository).map_err(BuildError::from)?;
-    let evaluation = quintet_evaluation::build(&settings.evaluation, server, &runtime, &repository, &own).map_err(BuildError::from)?;
+    let evaluation = quintet_evaluation::build(&settings.evaluation, peers, server, &runtime, &repository).map_err(BuildError::from)?;
 
-    let graphs = [text.graphs, image.graphs, anomaly.graphs, evaluation.graphs].concat();
-    Ok(vec![
-        tokenization.component,
-        text.component,
-        image.component,
-        anomaly.component,
-        evaluation.component,
-        quintet_open_inference::component(&settings.server, graphs),
-    ])
+    // Each after those that it calls.
+    let services: Vec<Arc<dyn Hosting>> = vec![
+        tokenization.models,
+        Arc::new(text.models.clone()),
+        Arc::new(image.models.clone()),
+        Arc::new(anomaly.models.clone()),
+        Arc::new(evaluation.models.clone()),
+    ];
+    let hosts: Vec<Arc<dyn Host>> = vec![Arc::new(text.models), Arc::new(image.models), Arc::new(anomaly.models), Arc::new(evaluation.models)];
+    let inference = quintet_open_inference::component(server, Some(&runtime), &repository, services, hosts).map_err(setup)?;
+    Ok(vec![tokenization.component, text.component, image.component, anomaly.component, evaluation.component, inference])
 }
 
 #[cfg(test)]

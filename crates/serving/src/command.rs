@@ -1,6 +1,6 @@
 //! A service's own program: flags, configuration, logs, listener, service, drain, exit code.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, FromArgMatches};
 use serde::de::DeserializeOwned;
@@ -10,8 +10,12 @@ use crate::{
     component::Component,
     config::{self, Layers, Loaded, Override, ServerConfig, Validate},
     server::{self, Server},
-    signals, telemetry,
+    signals::Signals,
+    telemetry,
 };
+
+/// How long threads that block may take to end after everything else.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Exit codes, as in sysexits.h.
 pub mod exit {
@@ -21,6 +25,8 @@ pub mod exit {
     pub const SOFTWARE: u8 = 70;
     /// The address cannot be listened on.
     pub const IO: u8 = 74;
+    /// A second signal ended the program before its calls had finished.
+    pub const INTERRUPTED: u8 = 130;
     /// A library or a model is missing or broken.
     pub const CONFIG: u8 = 78;
 }
@@ -82,16 +88,18 @@ impl Flags {
                 None => faults.push(format!("flag --set: '{setting}': must be KEY=VALUE")),
             }
         }
-        if !faults.is_empty() {
-            return Err(config::ConfigError(faults));
-        }
         if let Some(listen) = &self.listen {
             overrides.push(Override { key: "server.listen".to_owned(), value: listen.clone(), flag: "--listen".to_owned() });
         }
         if self.keep_going {
             overrides.push(Override { key: "models.keep_going".to_owned(), value: "true".to_owned(), flag: "--keep-going".to_owned() });
         }
-        config::load(&Layers { defaults, file: self.config.clone(), environment: config::environment(), overrides })
+        let loaded = config::load(&Layers { defaults, file: self.config.clone(), environment: config::environment(), overrides });
+        match loaded {
+            Ok(loaded) if faults.is_empty() => Ok(loaded),
+            Ok(_) => Err(config::ConfigError(faults)),
+            Err(config::ConfigError(others)) => Err(config::ConfigError([faults, others].concat())),
+        }
     }
 }
 
@@ -128,42 +136,76 @@ where
     if flags.print_config {
         return say(&loaded.print());
     }
-    if let Err(error) = telemetry::log(&loaded.value.server().log) {
-        return fail(about.name, &error, exit::USAGE);
-    }
     telemetry::metrics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(about.name, &error.to_string(), exit::SOFTWARE),
     };
-    runtime.block_on(async {
-        let server = match Server::bind(loaded.value.server()).await {
-            Ok(server) => server,
-            Err(error) => return fail(about.name, &error.to_string(), exit::IO),
-        };
-        let components = match build(&loaded.value, &server).await {
-            Ok(components) => components,
-            Err(error) => return fail(about.name, &error.message, if error.is_setup { exit::CONFIG } else { exit::SOFTWARE }),
-        };
-        say(&format!("{} ready on {}\n", about.name, server.local_addr()));
-        match Box::pin(serve_until_signal(server, components, about.descriptors)).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(about.name, &error.to_string(), exit::SOFTWARE),
-        }
-    })
+    let code = runtime.block_on(serve(about, &loaded.value, build));
+    // A thread that still blocks must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    code
+}
+
+async fn serve<T, B>(about: About, settings: &T, build: B) -> ExitCode
+where
+    T: HasServer,
+    B: AsyncFnOnce(&T, &Server) -> Result<Vec<Component>, BuildError>,
+{
+    let config = settings.server();
+    if let Err(error) = telemetry::start(about.name, &config.log, &config.traces) {
+        return fail(about.name, &error, exit::USAGE);
+    }
+    // From here on a signal is never lost, however early it comes.
+    let signals = match Signals::receive() {
+        Ok(signals) => signals,
+        Err(error) => return fail(about.name, &format!("signals cannot be received: {error}"), exit::SOFTWARE),
+    };
+    let server = match Server::bind(config).await {
+        Ok(server) => server,
+        Err(error @ server::Error::Security(_)) => return fail(about.name, &error.to_string(), exit::CONFIG),
+        Err(error) => return fail(about.name, &error.to_string(), exit::IO),
+    };
+    let components = match build(settings, &server).await {
+        Ok(components) => components,
+        Err(error) => return fail(about.name, &error.message, if error.is_setup { exit::CONFIG } else { exit::SOFTWARE }),
+    };
+    say(&format!("{} ready on {}\n", about.name, server.local_addr()));
+    let outcome = Box::pin(serve_until_signal(server, components, about.descriptors, signals)).await;
+    telemetry::finish();
+    match outcome {
+        Ok(End::Drained) => ExitCode::SUCCESS,
+        Ok(End::Interrupted) => fail(about.name, "a second signal: calls in progress were given up", exit::INTERRUPTED),
+        Err(error) => fail(about.name, &error.to_string(), exit::SOFTWARE),
+    }
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything accepted was answered, or cut at the drain's limit.
+    Drained,
+    /// A second signal ended it at once.
+    Interrupted,
 }
 
 /// Serves until SIGTERM or Ctrl-C, then drains; a second signal ends at once.
-pub async fn serve_until_signal(server: Server, components: Vec<Component>, descriptors: &'static [u8]) -> Result<(), server::Error> {
+async fn serve_until_signal(
+    server: Server,
+    components: Vec<Component>,
+    descriptors: &'static [u8],
+    mut signals: Signals,
+) -> Result<End, server::Error> {
     let shutdown = CancellationToken::new();
+    let asked = async {
+        signals.next().await;
+        tracing::info!("shutting down: calls in progress may finish; a second signal ends them");
+        shutdown.cancel();
+        signals.next().await;
+    };
     tokio::select! {
-        outcome = server.serve(components, descriptors, shutdown.clone()) => outcome,
-        outcome = signals::shut_down(shutdown) => {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "signals cannot be received");
-            }
-            Ok(())
-        }
+        outcome = server.serve(components, descriptors, shutdown.clone()) => outcome.map(|()| End::Drained),
+        () = asked => Ok(End::Interrupted),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Kind {
     InvalidArgument(Vec<FieldViolation>),
     /// What the request names does not exist.
     NotFound,
+    /// What the request would make exists.
+    AlreadyExists,
     /// What the request names exists but cannot do this.
     FailedPrecondition,
     /// The service is full.
@@ -27,6 +29,10 @@ pub enum Kind {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The client did not say who it is, or is not known.
+    Unauthenticated,
+    /// The client may not do this.
+    PermissionDenied,
     /// The client's deadline has passed.
     DeadlineExceeded,
     /// The client has gone, or the work was cancelled.
@@ -77,7 +83,10 @@ pub fn status(error: &dyn ServiceError) -> Status {
             details.set_retry_info(Some(retry_after));
             Code::Unavailable
         }
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::PermissionDenied => Code::PermissionDenied,
         Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
         Kind::FailedPrecondition => Code::FailedPrecondition,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::Cancelled => Code::Cancelled,
@@ -187,7 +196,10 @@ mod tests {
     #[test]
     fn each_kind_has_its_code() {
         for (kind, code) in [
+            (Kind::Unauthenticated, Code::Unauthenticated),
+            (Kind::PermissionDenied, Code::PermissionDenied),
             (Kind::NotFound, Code::NotFound),
+            (Kind::AlreadyExists, Code::AlreadyExists),
             (Kind::FailedPrecondition, Code::FailedPrecondition),
             (Kind::Unavailable { retry_after: Duration::ZERO }, Code::Unavailable),
             (Kind::DeadlineExceeded, Code::DeadlineExceeded),

@@ -1,4 +1,5 @@
-//! The process around a service: configuration, the listener, health, reflection, metrics, errors, drain.
+//! The process around a service: configuration, the listener, security, admission, health, reflection, metrics, errors,
+//! drain.
 //!
 //! A service is a [`component::Component`]: a name, what to register, and what to do when the process drains.
 //! A [`server::Server`] serves any number of them on one port. A service's own program and the `quintet` program
@@ -9,16 +10,23 @@
 //! * The process's environment is read here, in [`config`], and nowhere else.
 //! * Ready means that every component says so. When the shutdown token is cancelled, health turns first, then
 //!   the listener closes, and what was accepted finishes under a stated limit.
-//! * An internal fault reaches a client as a request id; its cause is in the log under the same id.
+//! * Every call passes the gate: it has a [`context::Context`], a place, and an end that is counted.
+//! * An internal fault reaches a client as a request id; its cause is in the log under the same id. Keys and
+//!   certificates are never logged.
 
 #![forbid(unsafe_code)]
 
 pub mod command;
 pub mod component;
 pub mod config;
+pub mod context;
+mod energy;
 pub mod error;
-mod layers;
+mod gate;
+mod listener;
 mod local;
+pub mod peer;
+pub mod security;
 pub mod server;
 pub mod signals;
 pub mod telemetry;

@@ -5,7 +5,9 @@
 
 use hyper_util::rt::TokioIo;
 use tokio::{io::DuplexStream, sync::mpsc};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
+
+use crate::peer::{self, Peer};
 
 /// Bytes that each direction of a pipe holds.
 const PIPE: usize = 1 << 18;
@@ -24,10 +26,10 @@ pub(crate) struct Connector(mpsc::Sender<DuplexStream>);
 
 impl Connector {
     /// A channel that connects when it is first used.
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Peer {
         let connections = self.0.clone();
         // The address only fills the requests' authority.
-        Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
             let connections = connections.clone();
             async move {
                 let (client, server) = tokio::io::duplex(PIPE);
@@ -35,6 +37,7 @@ impl Connector {
                 connections.send(server).await.map_err(gone)?;
                 Ok::<_, std::io::Error>(TokioIo::new(client))
             }
-        }))
+        }));
+        peer::own(channel)
     }
 }

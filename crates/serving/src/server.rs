@@ -10,27 +10,34 @@ use std::{
 };
 
 use axum::{extract::State, http::StatusCode, middleware, routing::get};
+use futures_util::future::join_all;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{
-    service::Routes,
-    transport::{Channel, server::TcpIncoming},
-};
+use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use crate::config::ServerConfig;
 use crate::{
-    component::Component,
-    layers::{self, Admission, Calls},
-    local, telemetry,
+    component::{Component, Ready},
+    energy::Meters,
+    gate::{self, Admission, Cache, Gate, Methods, Public},
+    listener::Listening,
+    local,
+    peer::Peer,
+    security::{Acceptor, Guard},
+    telemetry,
 };
 
-/// How long calls that were cut at the drain's limit may take to end.
+/// How long calls that were cut at the drain's limit, hooks and tasks may take to end.
 const AFTER_CUT: Duration = Duration::from_secs(2);
 
-/// How often histograms are folded, so that they do not grow where nobody reads them.
+/// How often histograms are folded, so that they do not grow where nobody reads them, and meters are read.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often components are asked whether they are ready.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a server could not start or ended.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +50,9 @@ pub enum Error {
         /// Why not.
         reason: std::io::Error,
     },
+    /// TLS or the API keys cannot be set up.
+    #[error("security cannot be set up: {0}")]
+    Security(String),
     /// Server reflection cannot be built from the contracts' descriptors.
     #[error("the contracts' descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -60,6 +70,8 @@ pub struct Server {
     connector: local::Connector,
     connections: Mutex<Option<mpsc::Receiver<DuplexStream>>>,
     tasks: TaskTracker,
+    guard: Guard,
+    tls: Option<Acceptor>,
 }
 
 impl Server {
@@ -69,7 +81,10 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let (connector, connections) = local::transport();
-        Ok(Self { config: config.clone(), listener, address, connector, connections: Mutex::new(Some(connections)), tasks: TaskTracker::new() })
+        let guard = Guard::new(&config.auth, address).map_err(Error::Security)?;
+        let tls = Acceptor::new(&config.tls).map_err(Error::Security)?;
+        let connections = Mutex::new(Some(connections));
+        Ok(Self { config: config.clone(), listener, address, connector, connections, tasks: TaskTracker::new(), guard, tls })
     }
 
     /// The address that the server listens on.
@@ -84,7 +99,7 @@ impl Server {
 
     /// A channel to the services of this very server, in memory. It connects when it is first used, and works
     /// while the server drains.
-    pub fn local_channel(&self) -> Channel {
+    pub fn local_channel(&self) -> Peer {
         self.connector.channel()
     }
 
@@ -96,48 +111,77 @@ impl Server {
 
     /// Serves the components until `shutdown` is cancelled, then lets calls in progress finish.
     pub async fn serve(self, components: Vec<Component>, descriptors: &'static [u8], shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, listener, connector, connections, tasks, .. } = self;
+        let Self { config, listener, connector, connections, tasks, guard, tls, .. } = self;
         let connections = connections.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let parts = Parts::of(components, descriptors).await?;
-        let Parts { routes, calls, health, names, state, on_drain, on_stop } = parts;
+        let Parts { routes, health, readiness, on_drain, on_stop, methods } = Parts::of(components, descriptors).await?;
+        let admission = Admission::new(config.max_concurrent_requests);
+        let gate = Gate {
+            methods: Arc::new(methods),
+            in_progress: Arc::default(),
+            public: Some(Public { guard: guard.clone(), admission }),
+            cache: (config.cache.bytes > 0).then(|| Cache::new(config.cache.bytes)),
+            draining: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            patience: Duration::from_secs(config.request_idle_seconds),
+        };
+        let is_ready = Arc::new(AtomicBool::new(readiness.all()));
+        let (close, stopped) = (CancellationToken::new(), CancellationToken::new());
 
-        let stopped = CancellationToken::new();
-        let inner = serve_local(routes.clone(), connections, stopped.clone());
-        let outer = serve_listener(&config, routes, &calls, &state, listener, shutdown.clone());
+        let inner = serve_local(routes.clone(), &gate, connections, stopped.clone());
+        let listening =
+            Listening { tls: tls.clone(), max_connections: config.max_connections, patience: Duration::from_secs(config.handshake_seconds) };
+        let incoming = listening.accept(listener, &tasks, close.clone());
+        let outer = serve_listener(&config, routes, &gate, &is_ready, incoming, close.clone());
+        // A listener that fails takes the process with it.
+        let outer = async {
+            let outcome = outer.await;
+            shutdown.cancel();
+            outcome
+        };
         let drain = async {
             shutdown.cancelled().await;
-            state.store(false, Ordering::SeqCst);
-            for name in names.iter().copied().chain([""]) {
-                health.set_service_status(name, ServingStatus::NotServing).await;
-            }
-            for hook in on_drain {
-                hook().await;
-            }
-            tokio::time::sleep(Duration::from_secs(config.drain_seconds)).await;
-            let unfinished = calls.in_progress.load(Ordering::Relaxed);
+            is_ready.store(false, Ordering::SeqCst);
+            readiness.turn_away(&health).await;
+            tokio::time::sleep(Duration::from_secs(config.drain_delay_seconds)).await;
+            // Who watched the health has heard of it by now; their streams must not hold up the rest.
+            gate.draining.cancel();
+            close.cancel();
+            join_all(on_drain.into_iter().map(|hook| hook())).await;
+        };
+        let limit = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(config.drain_delay_seconds.saturating_add(config.drain_seconds))).await;
+            let unfinished = gate.in_progress.load(Ordering::Relaxed);
             tracing::warn!(unfinished, seconds = config.drain_seconds, "the drain's limit has passed: the rest is cut");
-            calls.cut.cancel();
+            close.cancel();
+            gate.cut.cancel();
             tokio::time::sleep(AFTER_CUT).await;
         };
-        let upkeep = async {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                telemetry::metrics().into_iter().for_each(metrics_exporter_prometheus::PrometheusHandle::run_upkeep);
-            }
-        };
         let serving = async {
-            let outcome = tokio::select! { outcome = outer => outcome, () = drain => Ok(()) };
-            for hook in on_stop {
-                hook().await;
-            }
+            let outcome = tokio::select! {
+                (outcome, ()) = async { tokio::join!(outer, drain) } => outcome,
+                () = limit => Ok(()),
+            };
             stopped.cancel();
             outcome
         };
+        let local = async {
+            tokio::pin!(inner);
+            tokio::select! {
+                outcome = &mut inner => outcome,
+                () = stopped.cancelled() => tokio::time::timeout(AFTER_CUT, inner).await.unwrap_or(Ok(())),
+            }
+        };
         let outcome = tokio::select! {
-            (outcome, local) = async { tokio::join!(serving, inner) } => outcome.and(local),
-            () = upkeep => Ok(()),
+            (outcome, local) = async { tokio::join!(serving, local) } => outcome.and(local),
+            () = keep_up(&config, &guard, tls.as_ref()) => Ok(()),
+            () = readiness.follow(&health, &is_ready, &shutdown) => Ok(()),
         };
         drop(connector);
+        let stops = join_all(on_stop.into_iter().map(|hook| hook()));
+        if tokio::time::timeout(AFTER_CUT, stops).await.is_err() {
+            tracing::warn!("some services did not stop in time");
+        }
         tasks.close();
         if tokio::time::timeout(AFTER_CUT, tasks.wait()).await.is_err() {
             tracing::warn!(tasks = tasks.len(), "some tasks did not end");
@@ -151,11 +195,9 @@ type Hooks = Vec<Box<dyn FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()> +
 /// The components' routes with health and reflection, and what else came with them.
 struct Parts {
     routes: Routes,
-    calls: Calls,
     health: HealthReporter,
-    names: Arc<Vec<&'static str>>,
-    /// Whether the process is ready: what `/healthz` says.
-    state: Arc<AtomicBool>,
+    readiness: Readiness,
+    methods: Methods,
     on_drain: Hooks,
     on_stop: Hooks,
 }
@@ -165,7 +207,7 @@ impl Parts {
         let mut builder = Routes::builder();
         let (health, health_service) = tonic_health::server::health_reporter();
         builder.add_service(health_service);
-        let names = Arc::new(components.iter().map(|component| component.name).collect::<Vec<_>>());
+        let names: Vec<&'static str> = components.iter().map(|component| component.name).collect();
         let reflection = || {
             let listed = names.iter().copied().chain(["grpc.health.v1.Health"]);
             let builder = tonic_reflection::server::Builder::configure()
@@ -176,61 +218,129 @@ impl Parts {
         builder.add_service(reflection().build_v1()?);
         builder.add_service(reflection().build_v1alpha()?);
 
-        let all_ready = components.iter().all(|component| component.ready);
         let (mut on_drain, mut on_stop): (Hooks, Hooks) = (Vec::new(), Vec::new());
+        let (mut marks, mut ready) = (Vec::new(), Vec::new());
         for component in components {
-            let status = if component.ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-            health.set_service_status(component.name, status).await;
+            ready.push((component.name, component.ready));
+            marks.push((component.name, component.marks));
             component.register.into_iter().for_each(|register| register(&mut builder));
             on_drain.extend(component.on_drain);
             on_stop.extend(component.on_stop);
         }
-        let overall = if all_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        health.set_service_status("", overall).await;
-        let calls = Calls { services: Arc::clone(&names), ..Calls::default() };
-        let state = Arc::new(AtomicBool::new(all_ready));
-        Ok(Self { routes: builder.routes().prepare(), calls, health, names, state, on_drain, on_stop })
+        let readiness = Readiness(ready);
+        readiness.report(&health).await;
+        let sets = [
+            descriptors,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        let methods = Methods::new(&sets, &marks);
+        Ok(Self { routes: builder.routes().prepare(), health, readiness, methods, on_drain, on_stop })
     }
 }
 
-/// The services for each other: no admission, since the call that caused this one has been let in already.
+/// Which components can do their work.
+struct Readiness(Vec<(&'static str, Ready)>);
+
+impl Readiness {
+    fn all(&self) -> bool {
+        self.0.iter().all(|(_, ready)| ready.get())
+    }
+
+    async fn report(&self, health: &HealthReporter) {
+        let status = |ready| if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for (name, ready) in &self.0 {
+            health.set_service_status(name, status(ready.get())).await;
+        }
+        health.set_service_status("", status(self.all())).await;
+    }
+
+    /// Tells everybody that nothing is ready any more.
+    async fn turn_away(&self, health: &HealthReporter) {
+        for name in self.0.iter().map(|(name, _)| *name).chain([""]) {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+    }
+
+    /// Keeps the health up to date, as models come and go, until the drain begins.
+    async fn follow(&self, health: &HealthReporter, is_ready: &AtomicBool, shutdown: &CancellationToken) {
+        let mut last: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
+        loop {
+            tokio::select! { () = shutdown.cancelled() => break, () = tokio::time::sleep(LOOK) => () }
+            let now: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
+            if now != last {
+                is_ready.store(self.all(), Ordering::SeqCst);
+                self.report(health).await;
+                last = now;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// What is to be done again and again.
+async fn keep_up(config: &ServerConfig, guard: &Guard, tls: Option<&Acceptor>) {
+    let mut meters = Meters::find();
+    let upkeep = async {
+        loop {
+            meters.read();
+            telemetry::metrics().into_iter().for_each(PrometheusHandle::run_upkeep);
+            tokio::time::sleep(UPKEEP).await;
+        }
+    };
+    let reload = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(config.tls.reload_seconds)).await;
+            guard.refresh();
+            tls.into_iter().for_each(Acceptor::refresh);
+        }
+    };
+    tokio::join!(upkeep, reload);
+}
+
+/// The services for each other: no keys and no admission, since the call that caused this one has been let in already.
 async fn serve_local(
     routes: Routes,
+    gate: &Gate,
     connections: Option<mpsc::Receiver<DuplexStream>>,
     stopped: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let Some(connections) = connections else { return Ok(()) };
+    let gate = Gate { public: None, cache: None, ..gate.clone() };
+    let router = routes.into_axum_router().layer(middleware::from_fn_with_state(gate, gate::pass));
     let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-    tonic::transport::Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped.cancelled()).await
+    tonic::transport::Server::builder().add_routes(Routes::from(router)).serve_with_incoming_shutdown(incoming, stopped.cancelled()).await
 }
 
 async fn serve_listener(
     config: &ServerConfig,
     routes: Routes,
-    calls: &Calls,
-    state: &Arc<AtomicBool>,
-    listener: TcpListener,
-    shutdown: CancellationToken,
+    gate: &Gate,
+    is_ready: &Arc<AtomicBool>,
+    incoming: mpsc::Receiver<std::io::Result<crate::listener::Connection>>,
+    close: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let router = routes
         .into_axum_router()
         .route("/metrics", get(metrics_page))
-        .route("/healthz", get(health_page).with_state(Arc::clone(state)))
-        .layer(middleware::from_fn_with_state(Admission::new(config.max_concurrent_requests), layers::admit))
-        .layer(middleware::from_fn_with_state(calls.clone(), layers::observe));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
+        .route("/healthz", get(health_page).with_state(Arc::clone(is_ready)))
+        .layer(middleware::from_fn_with_state(gate.clone(), gate::pass));
+    let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
         .max_concurrent_streams(config.max_streams_per_connection)
         .http2_keepalive_interval(Some(Duration::from_secs(config.keep_alive_interval_seconds)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(config.keep_alive_timeout_seconds)))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-        .await
+        .http2_keepalive_timeout(Some(Duration::from_secs(config.keep_alive_timeout_seconds)));
+    if config.max_connection_age_seconds > 0 {
+        server = server
+            .max_connection_age(Duration::from_secs(config.max_connection_age_seconds))
+            .max_connection_age_grace(Duration::from_secs(config.max_connection_age_grace_seconds));
+    }
+    server.add_routes(Routes::from(router)).serve_with_incoming_shutdown(ReceiverStream::new(incoming), close.cancelled_owned()).await
 }
 
 async fn metrics_page() -> (StatusCode, [(&'static str, &'static str); 1], String) {
-    let text = telemetry::metrics().map(metrics_exporter_prometheus::PrometheusHandle::render);
+    let text = telemetry::metrics().map(PrometheusHandle::render);
     let status = if text.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [("content-type", "text/plain; version=0.0.4")], text.unwrap_or_default())
 }

@@ -1,19 +1,22 @@
 //! What the operating system asks of the process.
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for SIGTERM or Ctrl-C and cancels the token; at the second, returns at once so that the process can end
-/// without waiting.
-pub async fn shut_down(shutdown: CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    for again in [false, true] {
-        tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
-        if !again {
-            tracing::info!("shutting down: calls in progress may finish; a second signal ends them");
-            shutdown.cancel();
-        }
+/// SIGTERM and Ctrl-C, received from the moment that this is made.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Starts to receive them.
+    pub fn receive() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for the next.
+    pub async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => (), _ = self.interrupt.recv() => () }
+    }
 }

@@ -1,19 +1,21 @@
 use std::sync::Arc;
 
-use quintet_onnx::{ModelFolder, Repository, Runtime};
-use quintet_open_inference::Graph;
+use quintet_onnx::{Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_open_inference::Host;
 use quintet_proto::text::v1::text_service_server::TextServiceServer;
 use quintet_serving::{
     command::BuildError,
     component::Component,
+    config::{PeersConfig, environment},
+    peer,
     server::{Server, ServerConfig},
 };
-use tonic::transport::{Channel, Endpoint};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     Config, Error, Settings,
-    engine::{decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq},
-    service::{Engine, Model, Models, TextService},
+    engine::{Engine, decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq},
+    service::{Models, TextService},
     tokenizer::Tokenizer,
 };
 
@@ -23,79 +25,58 @@ const NAME: &str = "quintet.text.v1.TextService";
 /// The kinds of model folders that the service takes.
 const KINDS: [&str; 3] = ["causal-lm", "seq2seq", "encoder"];
 
-/// The service, ready to be served, and its graphs for raw tensors.
+/// The service, ready to be served, and its models.
 #[derive(Debug)]
 pub struct Served {
     /// The service.
     pub component: Component,
-    /// Its graphs.
-    pub graphs: Vec<Graph>,
+    /// Its models.
+    pub models: Registry<Engine>,
 }
 
-/// Loads every text model of the repository. `own` is a channel to the services of this process: the tokenization
-/// service is there unless the configuration names another.
-pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &Repository, own: Channel) -> Result<Served, Error> {
-    let models = repository
-        .load(|folder| KINDS.contains(&folder.manifest.kind.as_str()), |folder| load(folder, config, server, runtime, repository.verifies()))?;
-    if models.is_empty() && !repository.keeps_going() {
+/// Loads every text model of the repository. The tokenization service is that of this process, unless the configuration
+/// names another.
+pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Runtime, repository: &Repository) -> Result<Served, Error> {
+    let (settings, runtime, tasks, verify) = (config.clone(), runtime.clone(), server.tasks().clone(), repository.verifies());
+    let load = move |folder: &ModelFolder| load(folder, &settings, &tasks, &runtime, verify);
+    let models = Registry::open("text model", repository, |folder| KINDS.contains(&folder.manifest.kind.as_str()), load)?;
+    if models.is_empty() && !repository.may_be_empty() {
         let reason = format!("no folder of kind {} is in it", KINDS.join(", "));
         return Err(quintet_onnx::Error::Repository { path: repository.path().to_owned(), reason }.into());
     }
-    let graphs = models.iter().flat_map(graphs).collect();
     let channel = match config.tokenization_endpoint.as_str() {
-        "" => own,
-        url => Endpoint::from_shared(url.to_owned())
-            .map_err(|error| Error::Setup(format!("text.tokenization_endpoint = {url:?}: {error}")))?
-            .connect_lazy(),
+        "" => server.local_channel(),
+        url => peer::connect(url, peers).map_err(|reason| Error::Setup(format!("text.tokenization_endpoint = {reason}")))?,
     };
-    let ready = !models.is_empty();
     let service = TextService {
-        models: Models::new(models, &config.default_model)?,
+        models: Models::new(models.clone(), &config.default_model)?,
         tokenizer: Tokenizer::new(channel, server.config().max_response_bytes),
         tasks: server.tasks().clone(),
         max_score_tokens: config.max_score_tokens,
     };
     let ServerConfig { max_request_bytes, max_response_bytes, .. } = *server.config();
     let grpc = TextServiceServer::new(service).max_decoding_message_size(max_request_bytes).max_encoding_message_size(max_response_bytes);
-    let component = Component::new(NAME).ready(ready).register(move |routes| {
-        routes.add_service(grpc);
-    });
-    Ok(Served { component, graphs })
+    let (ready, generation) = (models.clone(), models.clone());
+    let component = Component::new(NAME)
+        .ready_while(move || !ready.is_empty())
+        .cacheable(&["Embed", "Score"], move || generation.generation())
+        .register(move |routes| {
+            routes.add_service(grpc);
+        });
+    Ok(Served { component, models })
 }
 
-fn load(folder: &ModelFolder, config: &Config, server: &Server, runtime: &Runtime, verify: bool) -> Result<Model, Error> {
+fn load(folder: &ModelFolder, config: &Config, tasks: &TaskTracker, runtime: &Runtime, verify: bool) -> Result<Engine, Error> {
     let engine = match folder.manifest.kind.as_str() {
         "causal-lm" => Engine::Decoder(Decoder::load(folder, runtime, config, verify)?),
-        "seq2seq" => Engine::Seq2Seq(Seq2Seq::load(folder, runtime, config, server.tasks(), verify)?),
-        _ => Engine::Encoder(Encoder::load(folder, runtime, config, server.tasks(), verify)?),
+        "seq2seq" => Engine::Seq2Seq(Seq2Seq::load(folder, runtime, config, tasks, verify)?),
+        _ => Engine::Encoder(Encoder::load(folder, runtime, config, verify)?),
     };
-    let model = Model { folder: folder.clone(), engine };
-    tracing::info!(model = folder.id(), kind = folder.manifest.kind, providers = ?model.provider_nodes(), "a text model is ready");
-    Ok(model)
+    tracing::info!(model = folder.id(), kind = folder.manifest.kind, providers = ?engine.provider_nodes(), "a text model is ready");
+    Ok(engine)
 }
 
-fn graphs(model: &Model) -> Vec<Graph> {
-    let folder = &model.folder;
-    match &model.engine {
-        Engine::Decoder(decoder) => {
-            let info = decoder.info();
-            vec![Graph::new(folder, &info.graph, info.inputs.clone(), info.outputs.clone(), decoder.raw())]
-        }
-        Engine::Seq2Seq(pair) => pair
-            .info()
-            .graphs
-            .iter()
-            .zip([false, true])
-            .map(|((file, inputs, outputs), decoder)| Graph::new(folder, file, inputs.clone(), outputs.clone(), pair.raw(decoder)))
-            .collect(),
-        Engine::Encoder(encoder) => {
-            let (file, inputs, outputs) = encoder.graph();
-            vec![Graph::new(folder, file, inputs.to_vec(), outputs.to_vec(), encoder.raw())]
-        }
-    }
-}
-
-/// Builds the service alone, with everything that it needs: what its own program does.
+/// Builds the service alone: what its own program does.
 pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component>, BuildError> {
     let built = || -> Result<Vec<Component>, Error> {
         if settings.text.tokenization_endpoint.is_empty() {
@@ -103,16 +84,12 @@ pub async fn serve(settings: &Settings, server: &Server) -> Result<Vec<Component
             return Err(Error::Setup(format!("{key}: this program has no tokenization service of its own; name one's URL")));
         }
         let runtime = Runtime::load(&settings.runtime)?;
-        let repository = Repository::open(&settings.models)?;
-        let served = build(&settings.text, server, &runtime, &repository, server.local_channel())?;
-        Ok(vec![served.component, quintet_open_inference::component(&settings.server, served.graphs)])
+        let repository = quintet_sources::open(&settings.models, environment())?;
+        let served = build(&settings.text, &settings.peers, server, &runtime, &repository)?;
+        let hosting: Vec<Arc<dyn Hosting>> = vec![Arc::new(served.models.clone())];
+        let hosts: Vec<Arc<dyn Host>> = vec![Arc::new(served.models)];
+        Ok(vec![served.component, quintet_open_inference::component(server, Some(&runtime), &repository, hosting, hosts)?])
     };
     // Loading blocks; nothing else runs on this thread yet.
     tokio::task::block_in_place(built).map_err(BuildError::from)
-}
-
-impl std::fmt::Debug for TextService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TextService").field("models", &Arc::as_ptr(&self.models.0)).finish_non_exhaustive()
-    }
 }

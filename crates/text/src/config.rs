@@ -1,7 +1,7 @@
 use quintet_onnx::{ModelsConfig, RuntimeConfig};
 use quintet_serving::{
     command::HasServer,
-    config::{ServerConfig, Validate},
+    config::{PeersConfig, ServerConfig, Validate},
 };
 use serde::Deserialize;
 
@@ -22,6 +22,8 @@ pub struct Config {
     pub prefill_chunk: usize,
     /// Requests that may wait for a slot: at least 1.
     pub max_waiting: usize,
+    /// Copies of an encoder that run at once.
+    pub instances: usize,
     /// Most tokens that an encoder runs together.
     pub max_batch_tokens: usize,
     /// Most tokens that may wait for an encoder.
@@ -42,6 +44,7 @@ impl Config {
         within("slots", self.slots, 1, 1024);
         within("prefill_chunk", self.prefill_chunk, 2, 65_536);
         within("max_waiting", self.max_waiting, 1, 1 << 20);
+        within("instances", self.instances, 1, 64);
         within("max_batch_tokens", self.max_batch_tokens, 1, 1 << 20);
         within("max_queue_tokens", self.max_queue_tokens, 1, 1 << 28);
         within("max_score_tokens", self.max_score_tokens, 1, 1 << 24);
@@ -55,6 +58,8 @@ impl Config {
 pub struct Settings {
     /// Section `[server]`.
     pub server: ServerConfig,
+    /// Section `[peers]`.
+    pub peers: PeersConfig,
     /// Section `[runtime]`.
     pub runtime: RuntimeConfig,
     /// Section `[models]`.
@@ -71,6 +76,6 @@ impl HasServer for Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        self.text.validate()
+        [self.server.validate(), self.peers.validate(), self.models.validate(), self.text.validate()].concat()
     }
 }

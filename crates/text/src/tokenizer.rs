@@ -1,11 +1,13 @@
 //! The tokenization service, as this service calls it.
 
+use quintet_onnx::ModelFolder;
 use quintet_proto::tokenization::v1::{
     DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, Truncation, tokenization_service_client::TokenizationServiceClient,
 };
+use quintet_serving::peer::Peer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use crate::Error;
 
@@ -15,7 +17,7 @@ const WAITING: usize = 64;
 /// A client of the tokenization service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokenizer {
-    client: TokenizationServiceClient<Channel>,
+    client: TokenizationServiceClient<Peer>,
 }
 
 /// A stream of tokens that becomes a stream of text.
@@ -26,7 +28,7 @@ pub(crate) struct Decoding {
 }
 
 impl Tokenizer {
-    pub(crate) fn new(channel: Channel, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(channel: Peer, max_message_bytes: usize) -> Self {
         let client =
             TokenizationServiceClient::new(channel).max_decoding_message_size(max_message_bytes).max_encoding_message_size(max_message_bytes);
         Self { client }
@@ -34,9 +36,10 @@ impl Tokenizer {
 
     /// The token ids of each text, with the tokenizer's own special tokens. Text that spells a special token stays
     /// text. `max_tokens` cuts at the end.
-    pub(crate) async fn encode(&self, model: &str, texts: Vec<String>, max_tokens: Option<usize>) -> Result<Vec<Vec<u32>>, Error> {
+    pub(crate) async fn encode(&self, model: &ModelFolder, texts: Vec<String>, max_tokens: Option<usize>) -> Result<Vec<Vec<u32>>, Error> {
         let request = EncodeRequest {
-            model: model.to_owned(),
+            model: model.name.clone(),
+            model_version: model.version.clone(),
             inputs: texts.into_iter().map(|text| EncodeInput { text, pair: None }).collect(),
             truncation: max_tokens.map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), side: 0 }),
             ..EncodeRequest::default()
@@ -46,9 +49,10 @@ impl Tokenizer {
     }
 
     /// Begins to decode a stream of tokens.
-    pub(crate) async fn decode(&self, model: &str) -> Result<Decoding, Error> {
+    pub(crate) async fn decode(&self, model: &ModelFolder) -> Result<Decoding, Error> {
         let (ids, requests) = mpsc::channel(WAITING);
-        let first = DecodeStreamRequest { model: model.to_owned(), skip_special_tokens: Some(true), ids: Vec::new() };
+        let (model, model_version) = (model.name.clone(), model.version.clone());
+        let first = DecodeStreamRequest { model, model_version, skip_special_tokens: Some(true), ids: Vec::new() };
         // The first message is there before the call begins, so that it never waits for us.
         ids.try_send(first).map_err(|_| Error::Ended)?;
         let mut texts = self.client.clone().decode_stream(ReceiverStream::new(requests)).await.map_err(Error::Tokenization)?.into_inner();

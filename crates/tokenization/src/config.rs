@@ -1,7 +1,7 @@
 use quintet_onnx::{ModelsConfig, RuntimeConfig};
 use quintet_serving::{
     command::HasServer,
-    config::{ServerConfig, Validate},
+    config::{PeersConfig, ServerConfig, Validate},
 };
 use serde::Deserialize;
 
@@ -64,6 +64,8 @@ impl Config {
 pub struct Settings {
     /// Section `[server]`.
     pub server: ServerConfig,
+    /// Section `[peers]`.
+    pub peers: PeersConfig,
     /// Section `[runtime]`: not used, but one file may configure all services.
     pub runtime: RuntimeConfig,
     /// Section `[models]`.
@@ -80,9 +82,7 @@ impl HasServer for Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        let mut faults = self.server.validate();
-        faults.extend(self.tokenization.validate());
-        faults
+        [self.server.validate(), self.peers.validate(), self.models.validate(), self.tokenization.validate()].concat()
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
+use quintet_onnx::Missing;
 use quintet_serving::{
     command::BuildError,
     error::{FieldViolation, Kind, ServiceError},
@@ -14,24 +15,16 @@ pub enum Error {
     #[error("the model repository {} has no model folder with a tokenizer.json", .0.display())]
     NoTokenizer(PathBuf),
     /// The configured default is not among the tokenizers.
-    #[error("tokenization.default_model = '{name}': no such tokenizer is loaded; there are: {}", known.join(", "))]
+    #[error("tokenization.default_model = {name:?}: {missing}")]
     UnknownDefault {
         /// The name configured.
         name: String,
-        /// The names there are.
-        known: Vec<String>,
+        /// What there is.
+        missing: Missing,
     },
-    /// No tokenizer has this name.
-    #[error("no tokenizer '{name}' is loaded; there are: {}", known.join(", "))]
-    UnknownTokenizer {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: Vec<String>,
-    },
-    /// No tokenizer is loaded at all.
-    #[error("no tokenizer is loaded")]
-    Nothing,
+    /// The tokenizer that was asked for is not loaded.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// Fields of the request are out of range.
     #[error("{}", .0.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<FieldViolation>),
@@ -94,7 +87,7 @@ impl From<Error> for BuildError {
 impl ServiceError for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownTokenizer { .. } | Self::Nothing => Kind::NotFound,
+            Self::Missing(_) => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(250) },
             Self::Cancelled => Kind::Cancelled,
@@ -105,7 +98,8 @@ impl ServiceError for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::NoTokenizer(_) | Self::UnknownDefault { .. } => "SETUP",
-            Self::UnknownTokenizer { .. } | Self::Nothing => "UNKNOWN_TOKENIZER",
+            Self::Missing(Missing::Version { .. }) => "UNKNOWN_TOKENIZER_VERSION",
+            Self::Missing(_) => "UNKNOWN_TOKENIZER",
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
             Self::Cancelled => "CANCELLED",

@@ -1,22 +1,18 @@
 use std::{
     collections::BTreeMap,
-    fs::File,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use futures_util::future::try_join_all;
-use metrics::{counter, histogram};
+use metrics::counter;
 use ndarray::{ArrayD, Axis, IxDyn};
-use ndarray_npy::NpzReader;
-use quintet_batching::{Batch, Batcher, Limits, Rejected, batcher};
-use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, golden};
-use quintet_open_inference::Job;
+use quintet_batching::{Ask, Batcher, Limits, Work, apart};
+use quintet_onnx::{Cancel, Error as OnnxError, Full, GraphInfo, Instances, ModelFolder, Runtime, Session, Sessions, Tensor, npz};
+use quintet_open_inference::{Graph, Hosted};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use rand_distr::StandardNormal;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::{
     Section,
@@ -25,10 +21,14 @@ use super::{
 };
 use crate::{Config, Error};
 
+/// Batches and jobs that may wait for an instance: more than are ever handed out.
+const CAPACITY: usize = 1024;
+
 /// The calibration that is made at load.
 const DEFAULT_CALIBRATION: &str = "default";
 
 /// The sessions of a model, on one thread.
+#[derive(Debug)]
 pub(crate) struct Networks {
     encoder: Session,
     decoder: Session,
@@ -51,71 +51,85 @@ pub struct Reconstruction {
 
 type Outcome = Result<Reconstruction, Arc<OnnxError>>;
 
-/// What the model's graphs look like from outside: file, inputs, outputs.
-pub(crate) type GraphInfo = (String, Vec<TensorInfo>, Vec<TensorInfo>);
-
 /// A loaded VAE with its calibrations.
 #[derive(Debug)]
 pub struct Vae {
     name: String,
     section: Arc<Section>,
-    owner: Arc<Owner<Networks>>,
+    instances: Arc<Instances<Networks>>,
     batcher: Batcher<Vec<f32>, Outcome>,
     calibrations: RwLock<BTreeMap<String, Arc<Calibration>>>,
     max_calibrations: usize,
-    graphs: Vec<GraphInfo>,
+    graphs: Vec<Graph>,
     provider_nodes: BTreeMap<String, u32>,
 }
 
+impl Hosted for Vae {
+    fn graphs(&self) -> &[Graph] {
+        &self.graphs
+    }
+}
+
 impl Vae {
-    /// Loads a model folder of kind "vae", calibrates it on its normals, and spawns its batcher on `tasks`.
-    pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, tasks: &TaskTracker, verify: bool) -> Result<Self, Error> {
+    /// Loads a model folder of kind "vae", and calibrates it on its normals.
+    pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
         let section: Section = folder.section()?;
         let likelihood = section.check().map_err(|reason| folder.broken("quintet.toml", reason))?;
         let normals = read_normals(folder, &section)?;
         let section = Arc::new(section);
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let (opened, runtime, files) = (folder.clone(), runtime.clone(), Arc::clone(&section));
-        let owner = Owner::spawn::<Error>(&folder.name, 64, move || {
-            let open = |file: &str| -> Result<Session, Error> {
-                let mut session = Session::open(&runtime, &opened.file(file)?)?;
-                if verify {
-                    golden::verify(&opened, &mut session)?;
-                }
-                Ok(session)
-            };
-            let mut networks = Networks { encoder: open(&files.encoder)?, decoder: open(&files.decoder)? };
-            let scored = run(&mut networks, &files, likelihood, &normals)?;
-            let (mut graphs, mut nodes) = (Vec::new(), BTreeMap::<String, u32>::new());
-            for session in networks.sessions() {
-                graphs.push((session.graph().to_owned(), session.inputs().to_vec(), session.outputs().to_vec()));
-                session.provider_nodes().iter().for_each(|(provider, count)| *nodes.entry(provider.clone()).or_default() += count);
-            }
-            drop(sender.send((scored, graphs, nodes)));
-            Ok(networks)
-        })?;
-        let (scored, graphs, provider_nodes) = receiver.recv().map_err(|_| Error::Ended)?;
-        let scored: Vec<Scores> = scored.into_iter().map(|reconstruction| reconstruction.scores).collect();
-        let calibration = Arc::new(Calibration::new(&scored, config.false_positive_rate));
-
-        let owner = Arc::new(owner);
+        let serving = &folder.manifest.serving;
         let limits = Limits {
-            max_batch_cost: config.max_batch_rows,
-            max_queue_cost: config.max_queue_rows,
-            max_delay: Duration::from_millis(config.max_delay_ms),
+            max_delay: Duration::from_secs_f64(serving.max_delay_ms.unwrap_or(config.max_delay_ms as f64) / 1e3),
+            preferred_rows: serving.preferred_batch_rows.clone(),
+            instances: serving.instances.unwrap_or(config.instances),
+            ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_rows), serving.max_queue_rows.unwrap_or(config.max_queue_rows))
         };
-        let (batcher, worker) = batcher(limits);
-        let (running, shared, model) = (Arc::clone(&owner), Arc::clone(&section), folder.name.clone());
-        tasks.spawn(worker.run(move |batch: Batch<Vec<f32>>| {
-            histogram!("quintet_anomaly_batch_size", "model" => model.clone()).record(batch.requests.len() as f64);
-            histogram!("quintet_anomaly_queue_seconds", "model" => model.clone()).record(batch.waited);
-            counter!("quintet_anomaly_samples_total", "model" => model.clone()).increment(batch.requests.len() as u64);
-            run_batch(Arc::clone(&running), Arc::clone(&shared), likelihood, batch.requests)
-        }));
+        let (opened, runtime, files) = (folder.clone(), runtime.clone(), Arc::clone(&section));
+        let open = move |is_first: bool| -> Result<(Networks, (Vec<GraphInfo>, Vec<Scores>)), Error> {
+            let open = |file: &str| Session::of(&opened, file, &runtime, verify && is_first);
+            let mut networks = Networks { encoder: open(&files.encoder)?, decoder: open(&files.decoder)? };
+            let scored = if is_first { run(&mut networks, &files, likelihood, &normals)? } else { Vec::new() };
+            let infos = networks.sessions().into_iter().map(|session| session.info()).collect();
+            Ok((networks, (infos, scored.into_iter().map(|reconstruction| reconstruction.scores).collect())))
+        };
+        let (instances, (infos, scored)) = Instances::spawn(&folder.name, limits.instances, CAPACITY, open)?;
+        let instances = Arc::new(instances);
+        let calibration = Arc::new(Calibration::new(&scored, config.false_positive_rate));
+        let provider_nodes = GraphInfo::provider_nodes(&infos);
+        let raw = |(index, info): (usize, GraphInfo)| {
+            let instances = Arc::clone(&instances);
+            Graph::new(folder, info, limits.clone(), move |job| {
+                instances.submit_cancellable(move |networks: &mut Networks, cancel: &Cancel| {
+                    if let Some(session) = networks.sessions().into_iter().nth(index) {
+                        job(session, cancel);
+                    }
+                })
+            })
+        };
+        let graphs = infos.into_iter().enumerate().map(raw).collect();
+        let samples = counter!("quintet_anomaly_samples_total", "model" => folder.name.clone());
+        let (running, shared, model) = (Arc::clone(&instances), Arc::clone(&section), folder.name.clone());
+        let batcher = Batcher::new(&folder.name, limits, move |work: Work<Vec<f32>, Outcome>| {
+            let (samples, section) = (samples.clone(), Arc::clone(&shared));
+            let job = move |networks: &mut Networks, cancel: &Cancel| {
+                let cancel = cancel.clone();
+                work.run(
+                    move || cancel.cancel(),
+                    |batch| {
+                        samples.increment(batch.rows as u64);
+                        let run = |samples: &[Vec<f32>]| run(networks, &section, likelihood, samples).map_err(Arc::new);
+                        apart(&batch.requests, run, |error| matches!(**error, OnnxError::Cancelled))
+                    },
+                );
+            };
+            if running.submit_cancellable(job).is_err() {
+                tracing::error!(model, "the model's threads take no work");
+            }
+        });
         Ok(Self {
             name: folder.name.clone(),
             section,
-            owner,
+            instances,
             batcher,
             calibrations: RwLock::new(BTreeMap::from([(DEFAULT_CALIBRATION.to_owned(), calibration)])),
             max_calibrations: config.max_calibrations,
@@ -134,28 +148,14 @@ impl Vae {
         &self.provider_nodes
     }
 
-    pub(crate) fn graphs(&self) -> &[GraphInfo] {
-        &self.graphs
-    }
-
-    /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
-        let owner = Arc::clone(&self.owner);
-        move |job| owner.submit(move |networks| job(if decoder { &mut networks.decoder } else { &mut networks.encoder }))
-    }
-
     /// The reconstruction of one sample, in the networks' units, and its scores.
-    pub async fn reconstruct(&self, sample: Vec<f32>) -> Result<Reconstruction, Error> {
-        let outcome = self.batcher.submit(sample, 1).await.map_err(|rejected| match rejected {
-            Rejected::Full { waiting, limit } => Error::Full { waiting, limit },
-            Rejected::Unanswered => Error::Ended,
-        })?;
-        outcome.map_err(|error| OnnxError::Runtime { doing: "score".to_owned(), message: error.to_string() }.into())
+    pub async fn reconstruct(&self, sample: Vec<f32>, ask: Ask) -> Result<Reconstruction, Error> {
+        self.batcher.submit(sample, ask).await?.map_err(Error::Run)
     }
 
     /// The reconstructions of several samples, in their order.
-    pub async fn reconstruct_all(&self, samples: Vec<Vec<f32>>) -> Result<Vec<Reconstruction>, Error> {
-        try_join_all(samples.into_iter().map(|sample| self.reconstruct(sample))).await
+    pub async fn reconstruct_all(&self, samples: Vec<Vec<f32>>, each: Ask) -> Result<Vec<Reconstruction>, Error> {
+        self.batcher.submit_all(samples, each).await?.into_iter().collect::<Result<_, _>>().map_err(Error::Run)
     }
 
     /// Samples of the prior, in the networks' units. Sample i draws its latent from the `ChaCha12` stream i of the seed.
@@ -174,7 +174,7 @@ impl Vae {
             let outcome = latents.chunks(256).map(|latents| decode(&mut networks.decoder, latents, &shape)).collect::<Result<Vec<_>, _>>();
             drop(answer.send(outcome.map(|pieces| pieces.concat())));
         };
-        let _ticket = self.owner.submit(job).map_err(|Full| Error::Full { waiting: 64, limit: 64 })?;
+        let _ticket = self.instances.submit(job).map_err(|Full| Error::Full { waiting: CAPACITY, limit: CAPACITY })?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
     }
 
@@ -209,8 +209,7 @@ impl Vae {
 /// The folder's held-out normals, in the networks' units.
 fn read_normals(folder: &ModelFolder, section: &Section) -> Result<Vec<Vec<f32>>, Error> {
     let broken = |reason: String| folder.broken(&section.normals, reason);
-    let file = File::open(folder.file(&section.normals)?).map_err(|error| broken(error.to_string()))?;
-    let mut archive = NpzReader::new(file).map_err(|error| broken(error.to_string()))?;
+    let mut archive = npz::open(&folder.file(&section.normals)?).map_err(broken)?;
     let x: ArrayD<f32> = archive.by_name("x").map_err(|error| broken(format!("x: {error}")))?;
     if x.shape().get(1..) != Some(section.shape.as_slice()) || x.is_empty() {
         return Err(broken(format!("x has the shape {:?}, quintet.toml says [n, {:?}]", x.shape(), section.shape)).into());
@@ -221,23 +220,6 @@ fn read_normals(folder: &ModelFolder, section: &Section) -> Result<Vec<Vec<f32>>
     let mut normals: Vec<Vec<f32>> = x.axis_iter(Axis(0)).map(|sample| sample.iter().copied().collect()).collect();
     normals.iter_mut().for_each(|sample| section.standardise(sample));
     Ok(normals)
-}
-
-/// Runs a batch on the sessions' thread. Dropping the future cancels it.
-async fn run_batch(owner: Arc<Owner<Networks>>, section: Arc<Section>, likelihood: Likelihood, samples: Vec<Vec<f32>>) -> Vec<Outcome> {
-    let count = samples.len();
-    let (answer, answered) = oneshot::channel();
-    let outcome = match owner.submit(move |networks| drop(answer.send(run(networks, &section, likelihood, &samples)))) {
-        Ok(_ticket) => answered.await.unwrap_or(Err(OnnxError::Cancelled)),
-        Err(Full) => Err(OnnxError::Runtime { doing: "score".to_owned(), message: Full.to_string() }),
-    };
-    match outcome {
-        Ok(reconstructions) => reconstructions.into_iter().map(Ok).collect(),
-        Err(error) => {
-            let error = Arc::new(error);
-            (0..count).map(|_| Err(Arc::clone(&error))).collect()
-        }
-    }
 }
 
 fn run(networks: &mut Networks, section: &Section, likelihood: Likelihood, samples: &[Vec<f32>]) -> Result<Vec<Reconstruction>, OnnxError> {

@@ -5,7 +5,7 @@ use quintet_proto::anomaly::v1::{
 };
 use quintet_serving::error::Checks;
 
-use super::{AnomalyService, Model, samples};
+use super::{AnomalyService, ask, samples};
 use crate::{
     Error,
     engine::{
@@ -19,7 +19,8 @@ const MIN_NORMALS: usize = 20;
 
 impl AnomalyService {
     pub(super) async fn calibrate_on(&self, request: CalibrateRequest) -> Result<CalibrateResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let rate = request.false_positive_rate.unwrap_or(0.05);
         let name = request.name;
         let mut checks = Checks::new();
@@ -34,14 +35,15 @@ impl AnomalyService {
         });
         checks.finish().map_err(Error::Invalid)?;
         let normals = samples::read_all("normals", request.normals, MIN_NORMALS, vae)?;
-        let scores: Vec<Scores> = vae.reconstruct_all(normals).await?.into_iter().map(|reconstruction| reconstruction.scores).collect();
+        let scores: Vec<Scores> = vae.reconstruct_all(normals, ask()).await?.into_iter().map(|reconstruction| reconstruction.scores).collect();
         let calibration = Arc::new(Calibration::new(&scores, rate));
         vae.keep(name.clone(), Arc::clone(&calibration))?;
         Ok(CalibrateResponse { model: folder.name.clone(), model_version: folder.version.clone(), calibration: Some(message(name, &calibration)) })
     }
 
     pub(super) fn calibrations(&self, request: &ListCalibrationsRequest) -> Result<ListCalibrationsResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let calibrations = vae.calibrations().into_iter().map(|(name, calibration)| message(name, &calibration)).collect();
         Ok(ListCalibrationsResponse { model: folder.name.clone(), model_version: folder.version.clone(), calibrations })
     }

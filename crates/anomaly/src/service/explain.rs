@@ -1,6 +1,6 @@
 use quintet_proto::anomaly::v1::{ExplainRequest, ExplainResponse, FeatureShare};
 
-use super::{AnomalyService, Model, samples, score::message};
+use super::{AnomalyService, ask, samples, score::message};
 use crate::{
     Error,
     engine::{Data, Vae, explanation},
@@ -11,14 +11,15 @@ const MAX_PIXELS: usize = 1 << 24;
 
 impl AnomalyService {
     pub(super) async fn explain_sample(&self, request: ExplainRequest) -> Result<ExplainResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let section = vae.section();
         let scale = request.scale.unwrap_or(8) as usize;
         if !(1..=64).contains(&scale) {
             return Err(Error::invalid("scale", format!("{scale}: must be 1 to 64")));
         }
         let sample = samples::read_one("sample", request.sample, vae).map_err(Error::Invalid)?;
-        let reconstruction = vae.reconstruct(sample.clone()).await?;
+        let reconstruction = vae.reconstruct(sample.clone(), ask()).await?;
         let shares = explanation::shares(&sample, &reconstruction.values);
         let (mut features, mut heat_map) = (Vec::new(), Vec::new());
         match (section.data, section.shape.as_slice(), section.value_range) {

@@ -8,13 +8,14 @@ mod score_stream;
 
 use std::{pin::Pin, sync::Arc};
 
-use quintet_onnx::ModelFolder;
+use quintet_batching::Ask;
+use quintet_onnx::{Loaded, Registry};
 use quintet_proto::anomaly::v1::{
     CalibrateRequest, CalibrateResponse, DataKind, ExplainRequest, ExplainResponse, ListCalibrationsRequest, ListCalibrationsResponse,
     ListModelsRequest, ListModelsResponse, Model as ModelMessage, ReconstructRequest, ReconstructResponse, SampleRequest, SampleResponse,
     ScoreKind as KindMessage, ScoreRequest, ScoreResponse, ScoreStreamRequest, ScoreStreamResponse, Values, anomaly_service_server,
 };
-use quintet_serving::error::status;
+use quintet_serving::{context::Context, error::status};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,41 +27,35 @@ use crate::{
 /// The most samples of a request.
 const MAX_SAMPLES: usize = 4096;
 
-/// A loaded model.
-#[derive(Debug)]
-pub(crate) struct Model {
-    pub(crate) folder: ModelFolder,
-    pub(crate) vae: Vae,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct AnomalyService {
-    pub(crate) models: Arc<Vec<Model>>,
+    pub(crate) models: Registry<Vae>,
     /// What an empty name means; empty = the first by name.
     pub(crate) default: String,
 }
 
+/// A sample's place in the queue, as its call says.
+fn ask() -> Ask {
+    let context = Context::current();
+    Ask::rows(1).until(context.deadline).priority(context.priority)
+}
+
 impl AnomalyService {
-    fn find(&self, name: &str) -> Result<&Model, Error> {
-        let name = if name.is_empty() { &self.default } else { name };
-        let found = if name.is_empty() { self.models.first() } else { self.models.iter().find(|model| model.folder.name == name) };
-        found.ok_or_else(|| {
-            if self.models.is_empty() {
-                return Error::NoModel;
-            }
-            Error::UnknownModel { name: name.to_owned(), known: self.models.iter().map(|model| model.folder.name.clone()).collect() }
-        })
+    fn find(&self, name: &str, version: &str) -> Result<Arc<Loaded<Vae>>, Error> {
+        Ok(self.models.pick(name, &self.default, version)?)
     }
 
     async fn reconstruct_samples(&self, request: ReconstructRequest) -> Result<ReconstructResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let samples = samples::read_all("samples", request.samples, 1, vae)?;
-        let reconstructions = vae.reconstruct_all(samples).await?.into_iter().map(|reconstruction| client_units(reconstruction.values, vae));
+        let reconstructions = vae.reconstruct_all(samples, ask()).await?.into_iter().map(|reconstruction| client_units(reconstruction.values, vae));
         Ok(ReconstructResponse { model: folder.name.clone(), model_version: folder.version.clone(), reconstructions: reconstructions.collect() })
     }
 
     async fn sample_prior(&self, request: SampleRequest) -> Result<SampleResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let count = request.count.unwrap_or(1) as usize;
         if !(1..=MAX_SAMPLES).contains(&count) {
             return Err(Error::invalid("count", format!("{count}: must be 1 to {MAX_SAMPLES}")));
@@ -98,7 +93,9 @@ impl anomaly_service_server::AnomalyService for AnomalyService {
     type ScoreStreamStream = Pin<Box<dyn Stream<Item = Result<ScoreStreamResponse, Status>> + Send>>;
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let models = self.models.iter().map(|Model { folder, vae }| {
+        let models = self.models.all();
+        let models = models.iter().map(|loaded| {
+            let (folder, vae) = (&loaded.folder, &loaded.model);
             let section = vae.section();
             ModelMessage {
                 name: folder.name.clone(),
@@ -119,7 +116,7 @@ impl anomaly_service_server::AnomalyService for AnomalyService {
         });
         Ok(Response::new(ListModelsResponse {
             models: models.collect(),
-            default_model: self.find("").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
+            default_model: self.find("", "").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
         }))
     }
 

@@ -1,6 +1,6 @@
 use quintet_proto::anomaly::v1::{SampleScore, ScoreRequest, ScoreResponse};
 
-use super::{AnomalyService, Model, kind, kind_message, samples};
+use super::{AnomalyService, ask, kind, kind_message, samples};
 use crate::{
     Error,
     engine::{
@@ -11,11 +11,12 @@ use crate::{
 
 impl AnomalyService {
     pub(super) async fn score_samples(&self, request: ScoreRequest) -> Result<ScoreResponse, Error> {
-        let Model { folder, vae } = self.find(&request.model)?;
+        let loaded = self.find(&request.model, &request.model_version)?;
+        let (folder, vae) = (&loaded.folder, &loaded.model);
         let kind = kind(request.score, vae)?;
         let calibration = vae.calibration(&request.calibration)?;
         let samples = samples::read_all("samples", request.samples, 1, vae)?;
-        let reconstructions = vae.reconstruct_all(samples).await?;
+        let reconstructions = vae.reconstruct_all(samples, ask()).await?;
         Ok(ScoreResponse {
             model: folder.name.clone(),
             model_version: folder.version.clone(),

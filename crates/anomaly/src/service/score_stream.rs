@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
+use quintet_onnx::Loaded;
 use quintet_proto::anomaly::v1::{ScoreStreamRequest, ScoreStreamResponse};
 use quintet_serving::error::status;
 use tonic::{Status, Streaming};
 
-use super::{AnomalyService, Model, kind, samples, score::message};
+use super::{AnomalyService, ask, kind, samples, score::message};
 use crate::{
     Error,
-    engine::{calibration::Calibration, score::ScoreKind},
+    engine::{Vae, calibration::Calibration, score::ScoreKind},
 };
 
 /// Samples of one stream that are in work at once: enough to be batched, few enough that a client that does not
@@ -18,7 +19,8 @@ const IN_WORK: usize = 64;
 /// What the first message settled.
 #[derive(Clone, Debug)]
 struct Settled {
-    model: String,
+    /// The version that the stream begins with is the one that it ends with.
+    model: Arc<Loaded<Vae>>,
     kind: ScoreKind,
     calibration: Arc<Calibration>,
 }
@@ -26,7 +28,7 @@ struct Settled {
 impl AnomalyService {
     /// One answer for each message, in order. The first error ends the stream.
     pub(super) fn score_pieces(self, messages: Streaming<ScoreStreamRequest>) -> impl Stream<Item = Result<ScoreStreamResponse, Status>> + Send {
-        let service = self.clone();
+        let service = self;
         // Settles each message's sample in order; what is left to do for it can then run beside its neighbours.
         let settled = stream::unfold(Some((messages, None, 0)), move |state| {
             let service = service.clone();
@@ -43,12 +45,9 @@ impl AnomalyService {
             }
         });
         settled
-            .map(move |next| {
-                let service = self.clone();
-                async move {
-                    let (settled, values, index) = next?;
-                    service.score_one(settled, values, index).await.map_err(|error| status(&error))
-                }
+            .map(move |next| async move {
+                let (settled, values, index) = next?;
+                score_one(settled, values, index).await.map_err(|error| status(&error))
             })
             .buffered(IN_WORK)
     }
@@ -56,14 +55,17 @@ impl AnomalyService {
     fn settle(&self, message: ScoreStreamRequest, settled: Option<Settled>, index: u64) -> Result<(Settled, Vec<f32>), Error> {
         let settled = match settled {
             None => {
-                let model = self.find(&message.model)?;
-                let calibration = model.vae.calibration(&message.calibration)?;
-                Settled { model: model.folder.name.clone(), kind: kind(message.score, &model.vae)?, calibration }
+                let model = self.find(&message.model, &message.model_version)?;
+                let calibration = model.calibration(&message.calibration)?;
+                Settled { kind: kind(message.score, &model)?, model, calibration }
             }
             Some(settled) => {
-                for (set, field) in
-                    [(!message.model.is_empty(), "model"), (message.score != 0, "score"), (!message.calibration.is_empty(), "calibration")]
-                {
+                for (set, field) in [
+                    (!message.model.is_empty(), "model"),
+                    (!message.model_version.is_empty(), "model_version"),
+                    (message.score != 0, "score"),
+                    (!message.calibration.is_empty(), "calibration"),
+                ] {
                     if set {
                         return Err(Error::invalid(field, format!("set in message {index}: only the first message may set it")));
                     }
@@ -71,14 +73,12 @@ impl AnomalyService {
                 settled
             }
         };
-        let vae = &self.find(&settled.model)?.vae;
-        let values = samples::read_one("sample", message.sample, vae).map_err(Error::Invalid)?;
+        let values = samples::read_one("sample", message.sample, &settled.model).map_err(Error::Invalid)?;
         Ok((settled, values))
     }
+}
 
-    async fn score_one(&self, settled: Settled, values: Vec<f32>, index: u64) -> Result<ScoreStreamResponse, Error> {
-        let Model { vae, .. } = self.find(&settled.model)?;
-        let scores = vae.reconstruct(values).await?.scores;
-        Ok(ScoreStreamResponse { score: Some(message(&scores, settled.kind, &settled.calibration)), index })
-    }
+async fn score_one(settled: Settled, values: Vec<f32>, index: u64) -> Result<ScoreStreamResponse, Error> {
+    let scores = settled.model.reconstruct(values, ask()).await?.scores;
+    Ok(ScoreStreamResponse { score: Some(message(&scores, settled.kind, &settled.calibration)), index })
 }

@@ -1,8 +1,7 @@
 use std::path::Path;
 
-use quintet_onnx::{ModelsConfig, Provider, Repository, Runtime, RuntimeConfig};
+use quintet_onnx::{ModelFolder, ModelsConfig, Provider, Repository, Runtime, RuntimeConfig};
 use quintet_proto::anomaly::v1::{SampleData, anomaly_service_server::AnomalyService as _, sample_data::Data as DataMessage};
-use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -11,20 +10,20 @@ use crate::Config;
 
 fn service() -> AnomalyService {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models");
-    let repository = Repository::open(&ModelsConfig { path, keep_going: false, verify: false }).unwrap();
+    let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(path) }).unwrap();
     let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
     let config = Config {
         default_model: String::new(),
+        instances: 1,
         max_batch_rows: 64,
         max_queue_rows: 4096,
         max_delay_ms: 0,
         false_positive_rate: 0.05,
         max_calibrations: 4,
     };
-    let tasks = TaskTracker::new();
-    let load = |folder: &ModelFolder| Ok::<_, Error>(Model { folder: folder.clone(), vae: Vae::load(folder, &runtime, &config, &tasks, false)? });
-    let models = repository.load(|folder| folder.manifest.kind == "vae", load).unwrap();
-    AnomalyService { models: Arc::new(models), default: String::new() }
+    let load = move |folder: &ModelFolder| Vae::load(folder, &runtime, &config, false);
+    let models = Registry::open("anomaly model", &repository, |folder| folder.manifest.kind == "vae", load).unwrap();
+    AnomalyService { models, default: String::new() }
 }
 
 fn row(values: Vec<f32>) -> SampleData {
@@ -71,11 +70,16 @@ async fn bad_samples_name_their_place_and_the_rule() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_calibration_moves_the_threshold() {
     let service = service();
-    let drawn = SampleRequest { model: "vae-breast-cancer".into(), count: Some(40), seed: Some(1) };
+    let drawn = SampleRequest { model: "vae-breast-cancer".into(), count: Some(40), seed: Some(1), ..SampleRequest::default() };
     let normals: Vec<SampleData> =
         service.sample(Request::new(drawn)).await.unwrap().into_inner().samples.into_iter().map(|v| row(v.values)).collect();
-    let request =
-        CalibrateRequest { model: "vae-breast-cancer".into(), name: "drawn".into(), normals: normals.clone(), false_positive_rate: Some(0.25) };
+    let request = CalibrateRequest {
+        model: "vae-breast-cancer".into(),
+        name: "drawn".into(),
+        normals: normals.clone(),
+        false_positive_rate: Some(0.25),
+        ..CalibrateRequest::default()
+    };
     let made = service.calibrate(Request::new(request.clone())).await.unwrap().into_inner().calibration.unwrap();
     assert_eq!((made.name.as_str(), made.normals), ("drawn", 40));
     let score = |calibration: &str| {
@@ -107,18 +111,18 @@ async fn a_calibration_moves_the_threshold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_explanation_names_what_stands_out() {
     let service = service();
-    let drawn = SampleRequest { model: "vae-breast-cancer".into(), count: Some(1), seed: Some(1) };
+    let drawn = SampleRequest { model: "vae-breast-cancer".into(), count: Some(1), seed: Some(1), ..SampleRequest::default() };
     let mut values = service.sample(Request::new(drawn)).await.unwrap().into_inner().samples.remove(0).values;
     values[3] *= 20.0;
-    let request = ExplainRequest { model: "vae-breast-cancer".into(), sample: Some(row(values)), scale: None };
+    let request = ExplainRequest { model: "vae-breast-cancer".into(), sample: Some(row(values)), scale: None, ..ExplainRequest::default() };
     let answer = service.explain(Request::new(request)).await.unwrap().into_inner();
     assert_eq!(answer.features[0].name, "mean area");
     assert!(answer.features[0].share > 0.5 && answer.score.unwrap().is_anomaly && answer.heat_map.is_empty());
     assert!((answer.shares.iter().sum::<f64>() - 1.0).abs() < 1e-9);
 
-    let drawn = SampleRequest { model: "vae-glyphs".into(), count: Some(1), seed: Some(1) };
+    let drawn = SampleRequest { model: "vae-glyphs".into(), count: Some(1), seed: Some(1), ..SampleRequest::default() };
     let values = service.sample(Request::new(drawn)).await.unwrap().into_inner().samples.remove(0).values;
-    let request = ExplainRequest { model: "vae-glyphs".into(), sample: Some(row(values)), scale: Some(4) };
+    let request = ExplainRequest { model: "vae-glyphs".into(), sample: Some(row(values)), scale: Some(4), ..ExplainRequest::default() };
     let answer = service.explain(Request::new(request)).await.unwrap().into_inner();
     assert_eq!(image::load_from_memory(&answer.heat_map).unwrap().width(), 3 * 32 * 4 + 8);
 }

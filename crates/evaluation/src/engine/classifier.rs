@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use nalgebra::DMatrix;
 use ndarray::{Array4, Axis};
-use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Tensor, TensorInfo, Ticket, golden};
-use quintet_open_inference::Job;
+use quintet_batching::Limits;
+use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Owner, Runtime, Session, Tensor};
+use quintet_open_inference::{Graph, Hosted};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -13,6 +14,12 @@ use crate::Error;
 
 /// Images that are run together.
 const BATCH: usize = 256;
+
+/// Rows of raw requests that may wait.
+const QUEUE: usize = 16_384;
+
+/// Jobs that may wait.
+const CAPACITY: usize = 64;
 
 /// The table `[image_classifier]` of a model folder.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,9 +44,14 @@ pub struct Classifier {
     pub sha256: String,
     section: Section,
     owner: Arc<Owner<Session>>,
-    inputs: Vec<TensorInfo>,
-    outputs: Vec<TensorInfo>,
+    graphs: Vec<Graph>,
     provider_nodes: BTreeMap<String, u32>,
+}
+
+impl Hosted for Classifier {
+    fn graphs(&self) -> &[Graph] {
+        &self.graphs
+    }
 }
 
 /// What a classifier says of images: a row for each.
@@ -55,19 +67,20 @@ impl Classifier {
     /// Loads a model folder of kind "image-classifier".
     pub fn load(folder: &ModelFolder, runtime: &Runtime, verify: bool) -> Result<Self, Error> {
         let section: Section = folder.section()?;
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let (opened, runtime, graph) = (folder.clone(), runtime.clone(), section.graph.clone());
-        let owner = Owner::spawn::<Error>(&folder.name, 64, move || {
-            let mut session = Session::open(&runtime, &opened.file(&graph)?)?;
-            if verify {
-                golden::verify(&opened, &mut session)?;
-            }
-            drop(sender.send((session.inputs().to_vec(), session.outputs().to_vec(), session.provider_nodes().clone())));
-            Ok(session)
+        let (opened, runtime, file) = (folder.clone(), runtime.clone(), section.graph.clone());
+        let (owner, info) = Owner::spawn(&folder.name, CAPACITY, move || -> Result<(Session, GraphInfo), Error> {
+            let session = Session::of(&opened, &file, &runtime, verify)?;
+            let info = session.info();
+            Ok((session, info))
         })?;
-        let (inputs, outputs, provider_nodes) = receiver.recv().map_err(|_| Error::Ended)?;
+        let owner = Arc::new(owner);
+        let provider_nodes = info.provider_nodes.clone();
+        let raw = Arc::clone(&owner);
+        let serving = &folder.manifest.serving;
+        let limits = Limits::rows(serving.max_batch_rows.unwrap_or(BATCH), serving.max_queue_rows.unwrap_or(QUEUE));
+        let graphs = vec![Graph::new(folder, info, limits, move |job| raw.submit_cancellable(job))];
         let sha256 = folder.manifest.sha256.get(&section.graph).cloned().unwrap_or_default();
-        Ok(Self { name: folder.name.clone(), id: folder.id(), sha256, section, owner: Arc::new(owner), inputs, outputs, provider_nodes })
+        Ok(Self { name: folder.name.clone(), id: folder.id(), sha256, section, owner, graphs, provider_nodes })
     }
 
     /// The classes, by index.
@@ -83,17 +96,6 @@ impl Classifier {
     /// How many nodes of its graph each provider runs.
     pub fn provider_nodes(&self) -> &BTreeMap<String, u32> {
         &self.provider_nodes
-    }
-
-    /// The graph's file, inputs and outputs.
-    pub(crate) fn graph(&self) -> (&str, &[TensorInfo], &[TensorInfo]) {
-        (&self.section.graph, &self.inputs, &self.outputs)
-    }
-
-    /// Hands a raw run to the session's thread.
-    pub(crate) fn raw(&self) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
-        let owner = Arc::clone(&self.owner);
-        move |job| owner.submit(job)
     }
 
     /// Whether it reads grey images of this size.
@@ -117,7 +119,7 @@ impl Classifier {
             let (answer, answered) = oneshot::channel();
             let (images, section) = (Arc::clone(&images), self.section.clone());
             let job = move |session: &mut Session| drop(answer.send(read(session, images.get(start..end).unwrap_or_default(), &section)));
-            let _ticket = self.owner.submit(job).map_err(|Full| Error::Full { waiting: 64, limit: 64 })?;
+            let _ticket = self.owner.submit(job).map_err(|Full| Error::Full { waiting: CAPACITY, limit: CAPACITY })?;
             let (some_features, some_logits) = answered.await.map_err(|_| Error::Ended)??;
             features.extend(some_features);
             logits.extend(some_logits);

@@ -11,6 +11,7 @@ use std::{
     task::{Poll, ready},
 };
 
+use quintet_onnx::{Loaded, Registry};
 use quintet_proto::evaluation::v1::{
     CancelEvaluationRequest, CancelEvaluationResponse, CreateEvaluationRequest, CreateEvaluationResponse, GetEvaluationRequest,
     GetEvaluationResponse, ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest,
@@ -34,7 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     pub(crate) peers: Peers,
-    pub(crate) classifiers: Vec<Classifier>,
+    pub(crate) classifiers: Registry<Classifier>,
     pub(crate) datasets: Vec<Dataset>,
 }
 
@@ -63,13 +64,13 @@ impl Evaluator {
         })
     }
 
-    fn classifier(&self, name: &str) -> Result<&Classifier, Error> {
-        let found = match self.classifiers.as_slice() {
-            [only] if name.is_empty() => Some(only),
-            all => all.iter().find(|classifier| classifier.name == name),
-        };
-        let known = || self.classifiers.iter().map(|classifier| classifier.name.clone()).collect();
-        found.ok_or_else(|| Error::Unknown { what: "image classifier", name: name.to_owned(), known: known() })
+    /// The classifier of this name; empty = the only one.
+    fn classifier(&self, name: &str) -> Result<Arc<Loaded<Classifier>>, Error> {
+        let all = self.classifiers.all();
+        let known: Vec<String> = all.iter().map(|classifier| classifier.name.clone()).collect();
+        let is_only = name.is_empty() && known.len() == 1;
+        let found = all.into_iter().rev().find(|classifier| is_only || classifier.name == name);
+        found.ok_or_else(|| Error::Unknown { what: "image classifier", name: name.to_owned(), known })
     }
 }
 

@@ -1,25 +1,28 @@
 use std::{path::Path, time::Duration};
 
-use quintet_onnx::{ModelsConfig, Provider, Repository, Runtime, RuntimeConfig};
+use quintet_onnx::{ModelFolder, ModelsConfig, Provider, Repository, Runtime, RuntimeConfig};
 use quintet_proto::evaluation::v1::{
     AnomalyEvaluation, EvaluationState, ImageEvaluation, TextEvaluation, evaluation_service_server::EvaluationService as _,
 };
+use quintet_serving::config::{Layers, SERVER_DEFAULTS, load as load_settings};
 use tokio_stream::StreamExt;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, transport::Endpoint};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::*;
-use crate::engine::datasets;
+use crate::{Settings, engine::datasets};
 
 /// A service whose peers cannot be reached: nothing listens on port 1.
 fn service(max_waiting: usize) -> EvaluationService {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let repository = Repository::open(&ModelsConfig { path: root.join("deploy/models"), keep_going: false, verify: false }).unwrap();
+    let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(root.join("deploy/models")) }).unwrap();
     let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
-    let classifiers =
-        repository.load(|folder| folder.manifest.kind == "image-classifier", |folder| Classifier::load(folder, &runtime, true)).unwrap();
-    let nobody = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+    let load = move |folder: &ModelFolder| Classifier::load(folder, &runtime, true);
+    let classifiers = Registry::open("image classifier", &repository, |folder| folder.manifest.kind == "image-classifier", load).unwrap();
+    let defaults = [SERVER_DEFAULTS, quintet_onnx::DEFAULTS, crate::DEFAULTS];
+    let settings = load_settings::<Settings>(&Layers { defaults: &defaults, ..Layers::default() }).unwrap().value;
+    let nobody = quintet_serving::peer::connect("http://127.0.0.1:1", &settings.peers).unwrap();
     let peers = Peers { text: nobody.clone(), image: nobody.clone(), anomaly: nobody, timeout: Duration::from_secs(5), max_message_bytes: 1 << 20 };
     let datasets = datasets::scan(&root.join("deploy/datasets"), false).unwrap();
     EvaluationService { evaluator: Arc::new(Evaluator { peers, classifiers, datasets }), jobs: Jobs::new(1, max_waiting, 8, TaskTracker::new()) }

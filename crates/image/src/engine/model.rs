@@ -1,17 +1,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::future::try_join_all;
-use metrics::{counter, histogram};
+use metrics::counter;
 use ndarray::{Array1, Array2, Array4, Axis};
-use quintet_batching::{Batch, Batcher, Limits, Rejected, batcher};
-use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, golden};
-use quintet_open_inference::Job;
+use quintet_batching::{Ask, Batcher, Limits, Work, apart};
+use quintet_onnx::{Cancel, Error as OnnxError, Full, GraphInfo, Instances, ModelFolder, Runtime, Session, Sessions, Tensor, TensorInfo};
+use quintet_open_inference::{Graph, Hosted};
 use serde::Deserialize;
 use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::latents::Latent;
 use crate::{Config, Error};
+
+/// Batches and jobs that may wait for an instance: more than are ever handed out.
+const CAPACITY: usize = 1024;
 
 /// The table `[gan]` of a model folder.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,6 +30,7 @@ struct Section {
 }
 
 /// The sessions of a model, on one thread.
+#[derive(Debug)]
 pub(crate) struct Networks {
     generator: Session,
     discriminator: Option<Session>,
@@ -42,62 +44,78 @@ impl Sessions for Networks {
 
 type Values = Result<Vec<f32>, Arc<OnnxError>>;
 
-/// What the model's graphs look like from outside: file, inputs, outputs.
-pub(crate) type GraphInfo = (String, Vec<TensorInfo>, Vec<TensorInfo>);
-
 /// A loaded GAN.
 #[derive(Debug)]
 pub struct Gan {
     section: Section,
-    owner: Arc<Owner<Networks>>,
+    instances: Arc<Instances<Networks>>,
     batcher: Batcher<Latent, Values>,
-    graphs: Vec<GraphInfo>,
+    graphs: Vec<Graph>,
     provider_nodes: BTreeMap<String, u32>,
 }
 
+impl Hosted for Gan {
+    fn graphs(&self) -> &[Graph] {
+        &self.graphs
+    }
+}
+
 impl Gan {
-    /// Loads a model folder of kind "gan", and spawns its batcher on `tasks`.
-    pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, tasks: &TaskTracker, verify: bool) -> Result<Self, Error> {
+    /// Loads a model folder of kind "gan".
+    pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
         let section: Section = folder.section()?;
         check(&section).map_err(|reason| folder.broken("quintet.toml", reason))?;
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let serving = &folder.manifest.serving;
+        let limits = Limits {
+            max_delay: Duration::from_secs_f64(serving.max_delay_ms.unwrap_or(config.max_delay_ms as f64) / 1e3),
+            preferred_rows: serving.preferred_batch_rows.clone(),
+            instances: serving.instances.unwrap_or(config.instances),
+            ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_images), serving.max_queue_rows.unwrap_or(config.max_queue_images))
+        };
         let (opened, runtime, files) = (folder.clone(), runtime.clone(), section.clone());
-        let owner = Owner::spawn::<Error>(&folder.name, 64, move || {
-            let open = |file: &str| -> Result<Session, Error> {
-                let mut session = Session::open(&runtime, &opened.file(file)?)?;
-                if verify {
-                    golden::verify(&opened, &mut session)?;
-                }
-                Ok(session)
-            };
+        let open = move |is_first: bool| -> Result<(Networks, Vec<GraphInfo>), Error> {
+            let open = |file: &str| Session::of(&opened, file, &runtime, verify && is_first);
             let generator = open(&files.generator)?;
             fits(&generator, &files).map_err(|reason| opened.broken(&files.generator, reason))?;
             let discriminator = if files.discriminator.is_empty() { None } else { Some(open(&files.discriminator)?) };
             let mut networks = Networks { generator, discriminator };
-            let (mut graphs, mut nodes) = (Vec::new(), BTreeMap::<String, u32>::new());
-            for session in networks.sessions() {
-                graphs.push((session.graph().to_owned(), session.inputs().to_vec(), session.outputs().to_vec()));
-                session.provider_nodes().iter().for_each(|(provider, count)| *nodes.entry(provider.clone()).or_default() += count);
-            }
-            drop(sender.send((graphs, nodes)));
-            Ok(networks)
-        })?;
-        let (graphs, provider_nodes) = receiver.recv().map_err(|_| Error::Ended)?;
-        let owner = Arc::new(owner);
-        let limits = Limits {
-            max_batch_cost: config.max_batch_images,
-            max_queue_cost: config.max_queue_images,
-            max_delay: Duration::from_millis(config.max_delay_ms),
+            let infos = networks.sessions().into_iter().map(|session| session.info()).collect();
+            Ok((networks, infos))
         };
-        let (batcher, worker) = batcher(limits);
-        let (running, model) = (Arc::clone(&owner), folder.name.clone());
-        tasks.spawn(worker.run(move |batch: Batch<Latent>| {
-            histogram!("quintet_image_batch_size", "model" => model.clone()).record(batch.requests.len() as f64);
-            histogram!("quintet_image_queue_seconds", "model" => model.clone()).record(batch.waited);
-            counter!("quintet_image_images_total", "model" => model.clone()).increment(batch.requests.len() as u64);
-            run_batch(Arc::clone(&running), batch.requests)
-        }));
-        Ok(Self { section, owner, batcher, graphs, provider_nodes })
+        let (instances, infos) = Instances::spawn(&folder.name, limits.instances, CAPACITY, open)?;
+        let instances = Arc::new(instances);
+        let provider_nodes = GraphInfo::provider_nodes(&infos);
+        let raw = |(index, info): (usize, GraphInfo)| {
+            let instances = Arc::clone(&instances);
+            Graph::new(folder, info, limits.clone(), move |job| {
+                instances.submit_cancellable(move |networks: &mut Networks, cancel: &Cancel| {
+                    if let Some(session) = networks.sessions().into_iter().nth(index) {
+                        job(session, cancel);
+                    }
+                })
+            })
+        };
+        let graphs = infos.into_iter().enumerate().map(raw).collect();
+        let images = counter!("quintet_image_images_total", "model" => folder.name.clone());
+        let (running, model) = (Arc::clone(&instances), folder.name.clone());
+        let batcher = Batcher::new(&folder.name, limits, move |work: Work<Latent, Values>| {
+            let images = images.clone();
+            let job = move |networks: &mut Networks, cancel: &Cancel| {
+                let cancel = cancel.clone();
+                work.run(
+                    move || cancel.cancel(),
+                    |batch| {
+                        images.increment(batch.rows as u64);
+                        let run = |latents: &[Latent]| generate(&mut networks.generator, latents).map_err(Arc::new);
+                        apart(&batch.requests, run, |error| matches!(**error, OnnxError::Cancelled))
+                    },
+                );
+            };
+            if running.submit_cancellable(job).is_err() {
+                tracing::error!(model, "the model's threads take no work");
+            }
+        });
+        Ok(Self { section, instances, batcher, graphs, provider_nodes })
     }
 
     /// The classes that can be asked for; empty for an unconditional model.
@@ -130,34 +148,14 @@ impl Gan {
         &self.provider_nodes
     }
 
-    pub(crate) fn graphs(&self) -> &[GraphInfo] {
-        &self.graphs
-    }
-
-    /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, index: usize) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
-        let owner = Arc::clone(&self.owner);
-        move |job| {
-            owner.submit(move |networks| {
-                if let Some(session) = networks.sessions().into_iter().nth(index) {
-                    job(session);
-                }
-            })
-        }
-    }
-
     /// The image of one latent: values in the model's range, channel by channel.
-    pub async fn generate(&self, latent: Latent) -> Result<Vec<f32>, Error> {
-        let answer = self.batcher.submit(latent, 1).await.map_err(|rejected| match rejected {
-            Rejected::Full { waiting, limit } => Error::Full { waiting, limit },
-            Rejected::Unanswered => Error::Ended,
-        })?;
-        answer.map_err(|error| OnnxError::Runtime { doing: "generate".to_owned(), message: error.to_string() }.into())
+    pub async fn generate(&self, latent: Latent, ask: Ask) -> Result<Vec<f32>, Error> {
+        self.batcher.submit(latent, ask).await?.map_err(Error::Run)
     }
 
     /// The images of several latents, in their order.
-    pub async fn generate_all(&self, latents: Vec<Latent>) -> Result<Vec<Vec<f32>>, Error> {
-        try_join_all(latents.into_iter().map(|latent| self.generate(latent))).await
+    pub async fn generate_all(&self, latents: Vec<Latent>, each: Ask) -> Result<Vec<Vec<f32>>, Error> {
+        self.batcher.submit_all(latents, each).await?.into_iter().collect::<Result<_, _>>().map_err(Error::Run)
     }
 
     /// The discriminator's scores of images (values in the model's range) with their classes.
@@ -165,7 +163,7 @@ impl Gan {
         let (answer, answered) = oneshot::channel();
         let shape = self.section.image;
         let job = move |networks: &mut Networks| drop(answer.send(discriminate(networks, &images, &classes, shape)));
-        let _ticket = self.owner.submit(job).map_err(|Full| Error::Full { waiting: 64, limit: 64 })?;
+        let _ticket = self.instances.submit(job).map_err(|Full| Error::Full { waiting: CAPACITY, limit: CAPACITY })?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
     }
 }
@@ -208,23 +206,6 @@ fn fits(generator: &Session, section: &Section) -> Result<(), String> {
         size(generator.inputs(), "class", 0)?;
     }
     Ok(())
-}
-
-/// Runs a batch on the sessions' thread. Dropping the future cancels it.
-async fn run_batch(owner: Arc<Owner<Networks>>, latents: Vec<Latent>) -> Vec<Values> {
-    let count = latents.len();
-    let (answer, answered) = oneshot::channel();
-    let outcome = match owner.submit(move |networks| drop(answer.send(generate(&mut networks.generator, &latents)))) {
-        Ok(_ticket) => answered.await.unwrap_or(Err(OnnxError::Cancelled)),
-        Err(Full) => Err(OnnxError::Runtime { doing: "generate".to_owned(), message: Full.to_string() }),
-    };
-    match outcome {
-        Ok(images) => images.into_iter().map(Ok).collect(),
-        Err(error) => {
-            let error = Arc::new(error);
-            (0..count).map(|_| Err(Arc::clone(&error))).collect()
-        }
-    }
 }
 
 fn generate(session: &mut Session, latents: &[Latent]) -> Result<Vec<Vec<f32>>, OnnxError> {

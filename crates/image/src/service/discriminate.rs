@@ -6,21 +6,21 @@ use crate::{Error, engine::picture::Picture};
 
 impl ImageService {
     pub(super) async fn judge(&self, request: DiscriminateRequest) -> Result<DiscriminateResponse, Error> {
-        let model = self.find(&request.model)?;
-        if !model.gan.has_discriminator() {
+        let model = self.find(&request.model, &request.model_version)?;
+        if !model.has_discriminator() {
             return Err(Error::NoDiscriminator(model.folder.name.clone()));
         }
         let count = request.inputs.len();
         if !(1..=MAX_COUNT).contains(&count) {
             return Err(Error::invalid("inputs", format!("{count} images: must be 1 to {MAX_COUNT}")));
         }
-        let [channels, height, width] = model.gan.shape().map(|size| size as u32);
-        let known = model.gan.classes();
+        let [channels, height, width] = model.shape().map(|size| size as u32);
+        let known = model.classes();
         let mut checks = Checks::new();
         let (mut images, mut classes) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (index, input) in request.inputs.iter().enumerate() {
             match Picture::decode(&input.data, width, height, channels) {
-                Ok(picture) => images.push(picture.to_values(model.gan.value_range())),
+                Ok(picture) => images.push(picture.to_values(model.value_range())),
                 Err(reason) => checks.require(false, format!("inputs[{index}].data"), || reason),
             }
             let class = known.iter().position(|class| *class == input.class_name);
@@ -31,7 +31,7 @@ impl ImageService {
             classes.push(class.unwrap_or(0));
         }
         checks.finish().map_err(Error::Invalid)?;
-        let scores = model.gan.discriminate(images, classes).await?;
+        let scores = model.discriminate(images, classes).await?;
         Ok(DiscriminateResponse { model: model.folder.name.clone(), model_version: model.folder.version.clone(), scores })
     }
 }

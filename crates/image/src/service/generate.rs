@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use futures_util::{Stream, StreamExt, stream};
 use quintet_proto::image::v1::{GenerateRequest, GenerateResponse, GenerateStreamResponse, Image, ImageFormat};
 use quintet_serving::error::status;
 use tonic::Status;
 
 use super::{
-    ImageService, Model,
+    ImageService, ask,
     request::{GridOrder, Order},
 };
 use crate::{
@@ -23,19 +25,20 @@ const AT_ONCE: usize = 256;
 
 impl ImageService {
     pub(super) async fn generate_images(&self, request: GenerateRequest) -> Result<GenerateResponse, Error> {
-        let model = self.find(&request.model)?;
-        let order = Order::of(&request, &model.gan)?;
+        let model = self.find(&request.model, &request.model_version)?;
+        let order = Order::of(&request, &model)?;
+        let ask = ask();
         let mut images = Vec::with_capacity(order.count);
         let mut pictures = Vec::new();
         for start in (0..order.count).step_by(AT_ONCE) {
-            let latents: Vec<_> = (start..order.count.min(start + AT_ONCE)).map(|index| order.latent(index, &model.gan)).collect();
+            let latents: Vec<_> = (start..order.count.min(start + AT_ONCE)).map(|index| order.latent(index, &model)).collect();
             let classes: Vec<usize> = latents.iter().map(|latent| latent.class).collect();
-            let values = model.gan.generate_all(latents).await?;
+            let values = model.generate_all(latents, ask).await?;
             if order.grid.is_some() {
-                pictures.extend(values.iter().map(|values| picture(values, &model.gan)));
+                pictures.extend(values.iter().map(|values| picture(values, &model)));
             } else {
                 for (offset, (values, class)) in values.iter().zip(classes).enumerate() {
-                    images.push(image(values, class, start + offset, order.format, &model.gan)?);
+                    images.push(image(values, class, start + offset, order.format, &model)?);
                 }
             }
             // Encoding hundreds of images must not hold up the other requests of this thread.
@@ -57,26 +60,24 @@ impl ImageService {
         &self,
         request: GenerateRequest,
     ) -> Result<impl Stream<Item = Result<GenerateStreamResponse, Status>> + Send + use<>, Error> {
-        let order = {
-            let model = self.find(&request.model)?;
-            if request.grid.is_some() {
-                return Err(Error::invalid("request.grid", "must be unset: a stream sends each image by itself"));
-            }
-            Order::of(&request, &model.gan)?
-        };
-        let (service, name) = (self.clone(), request.model);
+        if request.grid.is_some() {
+            return Err(Error::invalid("request.grid", "must be unset: a stream sends each image by itself"));
+        }
+        // The version that the stream begins with is the one that it ends with.
+        let model = self.find(&request.model, &request.model_version)?;
+        let order = Order::of(&request, &model)?;
+        let ask = ask();
         // The stream is driven by its client: images are computed as far ahead as a batch, and no further.
         Ok(stream::iter(0..order.count)
             .map(move |index| {
-                let (service, name, order) = (service.clone(), name.clone(), order.clone());
+                let (model, order) = (Arc::clone(&model), order.clone());
                 async move {
-                    let Model { folder, gan } = service.find(&name)?;
-                    let latent = order.latent(index, gan);
+                    let latent = order.latent(index, &model);
                     let class = latent.class;
-                    let values = gan.generate(latent).await?;
-                    let image = image(&values, class, index, order.format, gan)?;
-                    let (model, model_version) = (folder.name.clone(), folder.version.clone());
-                    Ok(GenerateStreamResponse { model, model_version, image: Some(image), seed: order.seed })
+                    let values = model.generate(latent, ask).await?;
+                    let image = image(&values, class, index, order.format, &model)?;
+                    let (name, model_version) = (model.folder.name.clone(), model.folder.version.clone());
+                    Ok(GenerateStreamResponse { model: name, model_version, image: Some(image), seed: order.seed })
                 }
             })
             .buffered(AHEAD)

@@ -6,45 +6,37 @@ mod request;
 
 use std::{pin::Pin, sync::Arc};
 
-use quintet_onnx::ModelFolder;
+use quintet_batching::Ask;
+use quintet_onnx::{Loaded, Registry};
 use quintet_proto::image::v1::{
     DiscriminateRequest, DiscriminateResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest,
     ListModelsResponse, Model as ModelMessage, image_service_server,
 };
-use quintet_serving::error::status;
+use quintet_serving::{context::Context, error::status};
 use tokio_stream::Stream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::{Error, engine::Gan};
 
-/// A loaded model.
-#[derive(Debug)]
-pub(crate) struct Model {
-    pub(crate) folder: ModelFolder,
-    pub(crate) gan: Gan,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct ImageService {
-    pub(crate) models: Arc<Vec<Model>>,
+    pub(crate) models: Registry<Gan>,
     /// What an empty name means; empty = the first by name.
     pub(crate) default: String,
     pub(crate) tasks: TaskTracker,
 }
 
 impl ImageService {
-    fn find(&self, name: &str) -> Result<&Model, Error> {
-        let name = if name.is_empty() { &self.default } else { name };
-        let found = if name.is_empty() { self.models.first() } else { self.models.iter().find(|model| model.folder.name == name) };
-        found.ok_or_else(|| {
-            if self.models.is_empty() {
-                Error::NoModel
-            } else {
-                Error::UnknownModel { name: name.to_owned(), known: self.models.iter().map(|model| model.folder.name.clone()).collect() }
-            }
-        })
+    fn find(&self, name: &str, version: &str) -> Result<Arc<Loaded<Gan>>, Error> {
+        Ok(self.models.pick(name, &self.default, version)?)
     }
+}
+
+/// An image's place in the queue, as its call says.
+fn ask() -> Ask {
+    let context = Context::current();
+    Ask::rows(1).until(context.deadline).priority(context.priority)
 }
 
 #[tonic::async_trait]
@@ -52,25 +44,26 @@ impl image_service_server::ImageService for ImageService {
     type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let models = self.models.iter().map(|model| {
-            let [channels, height, width] = model.gan.shape().map(|size| size as u32);
+        let models = self.models.all();
+        let models = models.iter().map(|model| {
+            let [channels, height, width] = model.shape().map(|size| size as u32);
             ModelMessage {
                 name: model.folder.name.clone(),
                 version: model.folder.version.clone(),
                 description: model.folder.manifest.description.clone(),
                 license: model.folder.manifest.license.clone(),
-                classes: model.gan.classes().to_vec(),
+                classes: model.classes().to_vec(),
                 width,
                 height,
                 channels,
-                latent_size: model.gan.latent_size() as u32,
-                has_discriminator: model.gan.has_discriminator(),
-                provider_nodes: model.gan.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
+                latent_size: model.latent_size() as u32,
+                has_discriminator: model.has_discriminator(),
+                provider_nodes: model.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
             }
         });
         Ok(Response::new(ListModelsResponse {
             models: models.collect(),
-            default_model: self.find("").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
+            default_model: self.find("", "").map_or_else(|_| String::new(), |model| model.folder.name.clone()),
         }))
     }
 

@@ -11,13 +11,12 @@ use crate::Config;
 
 fn service() -> ImageService {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models");
-    let repository = Repository::open(&ModelsConfig { path, keep_going: false, verify: false }).unwrap();
+    let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(path) }).unwrap();
     let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
-    let config = Config { default_model: String::new(), max_batch_images: 64, max_queue_images: 4096, max_delay_ms: 0 };
-    let tasks = TaskTracker::new();
-    let load = |folder: &ModelFolder| Ok::<_, Error>(Model { folder: folder.clone(), gan: Gan::load(folder, &runtime, &config, &tasks, false)? });
-    let models = repository.load(|folder| folder.manifest.kind == "gan", load).unwrap();
-    ImageService { models: Arc::new(models), default: String::new(), tasks }
+    let config = Config { default_model: String::new(), instances: 1, max_batch_images: 64, max_queue_images: 4096, max_delay_ms: 0 };
+    let models =
+        Registry::open("image model", &repository, |folder| folder.manifest.kind == "gan", move |folder| Gan::load(folder, &runtime, &config, false));
+    ImageService { models: models.unwrap(), default: String::new(), tasks: TaskTracker::new() }
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the field is optional")]
@@ -82,7 +81,7 @@ async fn the_critic_reads_what_the_generator_wrote_and_refuses_the_rest() {
     let data = service.generate(Request::new(request)).await.unwrap().into_inner().images.pop().unwrap().data.to_vec();
     let judge = |data: Vec<u8>, class: &str| {
         let inputs = vec![DiscriminateInput { data, class_name: class.to_owned() }];
-        service.discriminate(Request::new(DiscriminateRequest { model: String::new(), inputs }))
+        service.discriminate(Request::new(DiscriminateRequest { inputs, ..DiscriminateRequest::default() }))
     };
     assert_eq!(judge(data.clone(), "Q").await.unwrap().into_inner().scores.len(), 1);
     for (data, class, field) in [(data[..40].to_vec(), "Q", "inputs[0].data"), (data, "?", "inputs[0].class_name")] {

@@ -7,10 +7,10 @@ use quintet_proto::anomaly::v1::{
     ExplainRequest, SampleData, SampleScore, ScoreKind, ScoreRequest, Values, anomaly_service_client::AnomalyServiceClient, sample_data::Data,
 };
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{
     Connection, Error,
+    connection::Channel,
     connection::MAX_MESSAGE_BYTES,
     output::{print, print_json, progress, table},
     picture,
@@ -163,7 +163,7 @@ async fn explain(mut client: AnomalyServiceClient<Channel>, samples: Samples, in
     let data = samples.read()?;
     let count = data.len();
     let sample = data.into_iter().nth(index).ok_or_else(|| Error::Usage(format!("--index {index}: there are {count} samples")))?;
-    let request = ExplainRequest { model: samples.model, sample: Some(sample), scale: None };
+    let request = ExplainRequest { model: samples.model, sample: Some(sample), ..ExplainRequest::default() };
     let answer = client.explain(request).await?.into_inner();
     let score = answer.score.unwrap_or_default();
     let drawn = !answer.heat_map.is_empty();

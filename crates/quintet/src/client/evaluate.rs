@@ -4,10 +4,10 @@ use quintet_proto::evaluation::v1::{
     TextEvaluation, WatchEvaluationRequest, create_evaluation_request::Evaluation as What, evaluation_service_client::EvaluationServiceClient,
 };
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{
     Connection, Error,
+    connection::Channel,
     connection::MAX_MESSAGE_BYTES,
     output::{print, print_json, progress, table},
 };

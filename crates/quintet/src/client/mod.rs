@@ -4,11 +4,13 @@ pub(crate) mod anomaly;
 mod connection;
 pub(crate) mod evaluate;
 pub(crate) mod image;
+pub(crate) mod key;
 pub(crate) mod models;
 mod output;
 mod picture;
 pub(crate) mod text;
 pub(crate) mod tokenize;
+pub(crate) mod top;
 
 use std::{
     io::{self, Write},
@@ -84,6 +86,11 @@ pub(crate) fn run(command: impl Future<Output = Result<(), Error>>) -> ExitCode 
         Err(error @ Error::Unreachable { .. }) => fail(&error.to_string(), 69),
         Err(error) => fail(&error.to_string(), 1),
     }
+}
+
+/// Shows the server's load until it is told to stop.
+pub(crate) async fn watch(connection: &Connection, arguments: &top::Arguments) -> Result<(), Error> {
+    top::run(arguments, connection.json, connection.address(), async || connection.metrics().await).await
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

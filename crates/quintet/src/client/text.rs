@@ -5,10 +5,10 @@ use quintet_proto::text::v1::{
     EmbedRequest, FinishReason, GenerateRequest, GenerateStreamRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
 };
 use serde_json::json;
-use tonic::transport::Channel;
 
 use super::{
     Connection, Error,
+    connection::Channel,
     connection::MAX_MESSAGE_BYTES,
     output::{print, print_json, table},
 };
@@ -110,7 +110,7 @@ impl Generate {
         };
         let sampling = Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed, ..Sampling::default() };
         let stopping = Stopping { max_new_tokens: self.max_new_tokens, stop: self.stop, ..Stopping::default() };
-        Ok(GenerateRequest { model: self.model, prompt, sampling: Some(sampling), stopping: Some(stopping) })
+        Ok(GenerateRequest { model: self.model, prompt, sampling: Some(sampling), stopping: Some(stopping), ..GenerateRequest::default() })
     }
 }
 

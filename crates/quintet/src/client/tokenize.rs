@@ -37,7 +37,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
     if arguments.decode {
         let ids = arguments.input.iter().flat_map(|input| input.split([' ', ','])).filter(|id| !id.is_empty());
         let ids = ids.map(|id| id.parse().map_err(|_| Error::Usage(format!("'{id}' is not a token id")))).collect::<Result<Vec<u32>, _>>()?;
-        let request = DecodeRequest { model: arguments.model, sequences: vec![TokenIds { ids }], skip_special_tokens: Some(false) };
+        let request =
+            DecodeRequest { model: arguments.model, sequences: vec![TokenIds { ids }], skip_special_tokens: Some(false), ..DecodeRequest::default() };
         let text = client.decode(request).await?.into_inner().texts.pop().unwrap_or_default();
         return if arguments.connection.json { print_json(&json!({"text": text})) } else { print(&format!("{text}\n")) };
     }

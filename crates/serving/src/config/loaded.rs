@@ -50,29 +50,45 @@ pub fn load<T: DeserializeOwned + Validate>(layers: &Layers<'_>) -> Result<Loade
 
     let mut given = Vec::new();
     if let Some(path) = &layers.file {
-        layers::file(path).map_or_else(|fault| faults.push(fault), |found| given.push(found));
+        layers::file(path).map_or_else(|fault| faults.push(fault), |found| given.push((found, Spelling::Toml)));
     }
-    given.push(layers::variables(&layers.environment, &known));
-    given.push(layers::flags(&layers.overrides));
-    for (key, (value, source)) in given.into_iter().flatten() {
+    given.push((layers::variables(&layers.environment, &known), Spelling::Text));
+    given.push((layers::flags(&layers.overrides), Spelling::Text));
+    let given = given.into_iter().flat_map(|(settings, spelling)| settings.into_iter().map(move |setting| (setting, spelling)));
+    for ((key, (value, source)), spelling) in given {
         match known.get(&key) {
             None => faults.push(format!("{source}: unknown key '{key}'{}", suggestion(&key, &known))),
-            Some((like, _)) => match convert(value, like) {
+            Some((like, _)) => match convert(value, like, spelling) {
                 Ok(value) => drop(settings.insert(key, (value, source))),
                 Err(fault) => faults.push(format!("{source}: {key} = {fault}")),
             },
         }
     }
-    if !faults.is_empty() {
-        return Err(ConfigError(faults));
-    }
-
-    let mut builder = Config::builder();
-    for (key, (value, _)) in &settings {
-        builder = builder.set_override(key, value.clone()).map_err(|error| ConfigError(vec![error.to_string()]))?;
-    }
-    let value: T = builder.build().and_then(Config::try_deserialize).map_err(|error| ConfigError(vec![blame(&error.to_string(), &settings)]))?;
-    let faults = value.validate();
+    // A value that does not make sense is noted and its default taken, so that the next one is found too.
+    let value: T = loop {
+        match deserialize(&settings) {
+            Ok(value) => break value,
+            Err(message) => {
+                let culprit =
+                    settings.iter().find(|(key, _)| message.contains(&format!("`{key}`"))).map(|(key, (_, source))| (key.clone(), source.clone()));
+                let default = culprit.as_ref().and_then(|(key, _)| known.get(key));
+                match (culprit, default) {
+                    (Some((key, source)), Some(default)) if source != default.1 => {
+                        faults.push(format!("{source}: {message}"));
+                        settings.insert(key, default.clone());
+                    }
+                    _ => {
+                        faults.push(message);
+                        return Err(ConfigError(faults));
+                    }
+                }
+            }
+        }
+    };
+    faults.extend(value.validate().into_iter().map(|fault| {
+        let source = fault.split_once(" = ").and_then(|(key, _)| settings.get(key)).map(|(_, source)| source);
+        source.map_or_else(|| fault.clone(), |source| format!("{source}: {fault}"))
+    }));
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
@@ -80,11 +96,28 @@ pub fn load<T: DeserializeOwned + Validate>(layers: &Layers<'_>) -> Result<Loade
     Ok(Loaded { value, sources })
 }
 
-/// A value in the type of the default: what flags and variables give is text.
-fn convert(value: ValueKind, like: &ValueKind) -> Result<ValueKind, String> {
+/// How a value was written.
+#[derive(Clone, Copy, PartialEq)]
+enum Spelling {
+    /// In TOML, with a type of its own.
+    Toml,
+    /// As text, whose type is the default's.
+    Text,
+}
+
+fn deserialize<T: DeserializeOwned>(settings: &Settings) -> Result<T, String> {
+    let mut builder = Config::builder();
+    for (key, (value, _)) in settings {
+        builder = builder.set_override(key, value.clone()).map_err(|error| error.to_string())?;
+    }
+    builder.build().and_then(Config::try_deserialize).map_err(|error| error.to_string())
+}
+
+/// A value in the type of the default.
+fn convert(value: ValueKind, like: &ValueKind, spelling: Spelling) -> Result<ValueKind, String> {
     let expected = |given: &ValueKind, what: &str| Err(format!("{}: must be {what}", spell(given)));
     match (like, value) {
-        (ValueKind::Boolean(_), ValueKind::String(text)) => match text.parse() {
+        (ValueKind::Boolean(_), ValueKind::String(text)) if spelling == Spelling::Text => match text.parse() {
             Ok(value) => Ok(ValueKind::Boolean(value)),
             Err(_) => expected(&ValueKind::String(text), "true or false"),
         },
@@ -93,15 +126,15 @@ fn convert(value: ValueKind, like: &ValueKind) -> Result<ValueKind, String> {
         | (ValueKind::I64(_), value @ (ValueKind::I64(_) | ValueKind::U64(_)))
         | (ValueKind::Float(_), value @ (ValueKind::Float(_) | ValueKind::I64(_)))
         | (ValueKind::Array(_), value @ ValueKind::Array(_)) => Ok(value),
-        (ValueKind::I64(_), ValueKind::String(text)) => match text.parse() {
+        (ValueKind::I64(_), ValueKind::String(text)) if spelling == Spelling::Text => match text.parse() {
             Ok(value) => Ok(ValueKind::I64(value)),
             Err(_) => expected(&ValueKind::String(text), "a whole number"),
         },
-        (ValueKind::Float(_), ValueKind::String(text)) => match text.parse() {
+        (ValueKind::Float(_), ValueKind::String(text)) if spelling == Spelling::Text => match text.parse() {
             Ok(value) => Ok(ValueKind::Float(value)),
             Err(_) => expected(&ValueKind::String(text), "a number"),
         },
-        (ValueKind::Array(_), ValueKind::String(text)) => {
+        (ValueKind::Array(_), ValueKind::String(text)) if spelling == Spelling::Text => {
             Ok(ValueKind::Array(text.split(',').filter(|item| !item.is_empty()).map(|item| item.trim().to_owned().into()).collect()))
         }
         (ValueKind::Boolean(_), value) => expected(&value, "true or false"),
@@ -130,12 +163,6 @@ fn suggestion(key: &str, known: &Settings) -> String {
         .map_or_else(String::new, |(_, candidate)| format!("; did you mean '{candidate}'?"))
 }
 
-/// Adds where the value came from to a message of the deserialiser that names its key.
-fn blame(message: &str, settings: &Settings) -> String {
-    let source = settings.iter().find(|(key, _)| message.contains(&format!("`{key}`"))).map(|(_, (_, source))| source);
-    source.map_or_else(|| message.to_owned(), |source| format!("{source}: {message}"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -147,6 +174,8 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Example {
         server: ServerConfig,
+        #[expect(dead_code, reason = "read to see that it can be")]
+        peers: crate::config::PeersConfig,
         runtime: Runtime,
     }
 
@@ -208,12 +237,17 @@ mod tests {
 
     #[test]
     fn every_fault_is_reported_at_once_with_its_source() {
-        let text = "[server]\ndrain_secs = 1\nmax_request_bytes = \"big\"\n[sever]\nx = 1\n";
-        let (_file, layers) = layers(Some(text), &[("QUINTET_SERVER__LOG", "info"), ("QUINTET_SERVER__DRAIN_SECONDS", "soon")], &[("nothing", "1")]);
+        let text = "[server]\ndrain_secs = 1\nmax_request_bytes = \"16\"\n[sever]\nx = 1\n";
+        let environment = [("QUINTET_SERVER__LOG", "info,=,"), ("QUINTET_SERVER__DRAIN_SECONDS", "soon"), ("QUINTET_SERVER__LISTEN", "nowhere")];
+        let (_file, layers) = layers(Some(text), &environment, &[("nothing", "1"), ("server.auth.admin", "maybe"), ("server.max_connections", "0")]);
         let ConfigError(faults) = load::<Example>(&layers).unwrap_err();
-        assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert_eq!(faults.len(), 9, "{faults:#?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("environment QUINTET_SERVER__LISTEN")), "{faults:#?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("environment QUINTET_SERVER__LOG")), "{faults:#?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("flag --set: server.max_connections = 0")), "{faults:#?}");
+        assert!(faults.iter().any(|fault| fault.contains("maybe")), "{faults:#?}");
         assert!(faults[0].contains("unknown key 'server.drain_secs'; did you mean 'server.drain_seconds'?"), "{faults:#?}");
-        assert!(faults.iter().any(|fault| fault.contains("max_request_bytes = \"big\": must be a whole number")));
+        assert!(faults.iter().any(|fault| fault.contains("max_request_bytes = \"16\": must be a whole number")));
         assert!(faults.iter().any(|fault| fault.starts_with("environment QUINTET_SERVER__DRAIN_SECONDS")));
         assert!(faults.iter().any(|fault| fault.starts_with("flag --set: unknown key 'nothing'")));
     }
@@ -222,7 +256,7 @@ mod tests {
     fn values_out_of_range_name_their_limit_and_source() {
         let (_file, zero) = layers(None, &[], &[("server.max_concurrent_requests", "0")]);
         let ConfigError(faults) = load::<Example>(&zero).unwrap_err();
-        assert_eq!(faults, ["server.max_concurrent_requests = 0: must be at least 1"]);
+        assert_eq!(faults, ["flag --set: server.max_concurrent_requests = 0: must be at least 1"]);
         let (_file, address) = layers(None, &[("QUINTET_SERVER__LISTEN", "nowhere")], &[]);
         let ConfigError(faults) = load::<Example>(&address).unwrap_err();
         assert!(faults[0].contains("server.listen") || faults[0].contains("socket address"), "{faults:?}");

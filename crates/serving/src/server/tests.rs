@@ -2,12 +2,13 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::Notify,
 };
-use tonic::Request;
+use tonic::{Request, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus as Status, health_client::HealthClient};
 use tonic_reflection::pb::{
     v1::{
@@ -59,6 +60,29 @@ mod slow {
     }
 }
 
+/// The descriptors of `slow.Slow`: those of the health service under its name.
+fn descriptors() -> &'static [u8] {
+    static DESCRIPTORS: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    DESCRIPTORS.get_or_init(|| {
+        let mut set = prost_types::FileDescriptorSet::decode(tonic_health::pb::FILE_DESCRIPTOR_SET).unwrap();
+        for file in &mut set.file {
+            (file.name, file.package) = (Some("slow.proto".into()), Some("slow".into()));
+            for service in &mut file.service {
+                service.name = Some("Slow".into());
+                for method in &mut service.method {
+                    let moved = |name: &mut Option<String>| *name = name.take().map(|name| name.replace(".grpc.health.v1.", ".slow."));
+                    moved(&mut method.input_type);
+                    moved(&mut method.output_type);
+                }
+            }
+            for field in file.message_type.iter_mut().flat_map(|message| &mut message.field) {
+                field.type_name = field.type_name.take().map(|name| name.replace(".grpc.health.v1.", ".slow."));
+            }
+        }
+        set.encode_to_vec()
+    })
+}
+
 struct Running {
     address: SocketAddr,
     channel: Channel,
@@ -71,7 +95,7 @@ async fn start(config: ServerConfig, components: Vec<Component>) -> Running {
     let server = Server::bind(&config).await.unwrap();
     let address = server.local_addr();
     let shutdown = CancellationToken::new();
-    let outcome = tokio::spawn(server.serve(components, tonic_health::pb::FILE_DESCRIPTOR_SET, shutdown.clone()));
+    let outcome = tokio::spawn(server.serve(components, descriptors(), shutdown.clone()));
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     Running { address, channel, shutdown, outcome }
 }
@@ -88,7 +112,13 @@ async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-async fn health(channel: &Channel, service: &str) -> Result<Status, tonic::Code> {
+async fn health<C>(channel: &C, service: &str) -> Result<Status, tonic::Code>
+where
+    C: tonic::client::GrpcService<tonic::body::Body> + Clone,
+    C::Error: Into<tonic::codegen::StdError>,
+    C::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <C::ResponseBody as http_body::Body>::Error: Into<tonic::codegen::StdError> + Send,
+{
     let request = HealthCheckRequest { service: service.to_owned() };
     let answer = HealthClient::new(channel.clone()).check(request).await;
     answer.map(|answer| answer.into_inner().status()).map_err(|status| status.code())

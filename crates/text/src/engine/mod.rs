@@ -2,6 +2,7 @@
 
 pub mod decoder;
 pub mod encoder;
+mod family;
 mod generation;
 pub mod sampler;
 pub mod seq2seq;
@@ -13,6 +14,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::Error;
 
+pub use family::Engine;
 pub use generation::{Event, FinishReason, Generation, GenerationDefaults, Queue};
 
 /// A value that Hugging Face writes as one or as a list.

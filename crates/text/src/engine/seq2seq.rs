@@ -6,8 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ndarray::Array2;
-use quintet_onnx::{Error as OnnxError, Full, Input, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, TensorInfo, Ticket, Value, golden};
-use quintet_open_inference::Job;
+use quintet_batching::Limits;
+use quintet_onnx::{Cancel, Error as OnnxError, Full, GraphInfo, Input, ModelFolder, Owner, Runtime, Session, Sessions, Tensor, Value};
+use quintet_open_inference::Graph;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -42,6 +43,7 @@ pub struct Seq2Seq {
     tasks: TaskTracker,
     queue: Queue,
     info: Info,
+    graphs: Vec<Graph>,
 }
 
 /// What an encoder–decoder says of itself.
@@ -51,8 +53,6 @@ pub struct Info {
     pub max_tokens: usize,
     /// What its folder says about sampling.
     pub defaults: GenerationDefaults,
-    /// Each graph's file, inputs and outputs.
-    pub graphs: [(String, Vec<TensorInfo>, Vec<TensorInfo>); 2],
     /// How many nodes each provider runs, in both graphs together.
     pub provider_nodes: BTreeMap<String, u32>,
     vocabulary: usize,
@@ -102,36 +102,33 @@ impl Seq2Seq {
         let section: Section = folder.section()?;
         let json: ConfigJson = super::read_json(folder, "config.json")?;
         let defaults = read_defaults(folder)?;
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let (opened, runtime, files) = (folder.clone(), runtime.clone(), section.clone());
-        let owner = Owner::spawn::<Error>(&folder.name, config.max_waiting + 16, move || {
-            let mut pair = Pair {
-                encoder: Session::open(&runtime, &opened.file(&files.encoder)?)?,
-                decoder: Session::open(&runtime, &opened.file(&files.decoder)?)?,
-            };
-            if verify {
-                golden::verify(&opened, &mut pair.encoder)?;
-                golden::verify(&opened, &mut pair.decoder)?;
-            }
-            let mut nodes = pair.encoder.provider_nodes().clone();
-            for (provider, count) in pair.decoder.provider_nodes() {
-                *nodes.entry(provider.clone()).or_default() += count;
-            }
-            let graph = |file: &str, session: &Session| (file.to_owned(), session.inputs().to_vec(), session.outputs().to_vec());
-            drop(sender.send(([graph(&files.encoder, &pair.encoder), graph(&files.decoder, &pair.decoder)], nodes)));
-            Ok(pair)
+        let (owner, infos) = Owner::spawn(&folder.name, config.max_waiting + 16, move || -> Result<(Pair, [GraphInfo; 2]), Error> {
+            let open = |file: &str| Session::of(&opened, file, &runtime, verify);
+            let pair = Pair { encoder: open(&files.encoder)?, decoder: open(&files.decoder)? };
+            let infos = [pair.encoder.info(), pair.decoder.info()];
+            Ok((pair, infos))
         })?;
-        let (graphs, provider_nodes) = receiver.recv().map_err(|_| Error::Ended)?;
+        let owner = Arc::new(owner);
+        let provider_nodes = GraphInfo::provider_nodes(&infos);
+        let raw = |(info, is_decoder): (GraphInfo, bool)| {
+            let owner = Arc::clone(&owner);
+            let serving = &folder.manifest.serving;
+            let limits = Limits::rows(serving.max_batch_rows.unwrap_or(config.slots), config.max_waiting);
+            Graph::new(folder, info, limits, move |job| {
+                owner.submit_cancellable(move |pair: &mut Pair, cancel: &Cancel| job(pair.graph(is_decoder), cancel))
+            })
+        };
+        let graphs = infos.into_iter().zip([false, true]).map(raw).collect();
         let info = Info {
             max_tokens: json.n_positions,
             defaults,
-            graphs,
             provider_nodes,
             vocabulary: json.vocab_size,
             start: json.decoder_start_token_id,
             eos: json.eos_token_id.into_vec().into(),
         };
-        Ok(Self { owner: Arc::new(owner), tasks: tasks.clone(), queue: Queue::new(config.max_waiting), info })
+        Ok(Self { owner, tasks: tasks.clone(), queue: Queue::new(config.max_waiting), info, graphs })
     }
 
     /// What the model says of itself.
@@ -139,10 +136,8 @@ impl Seq2Seq {
         &self.info
     }
 
-    /// Hands a raw run of one of the graphs to the sessions' thread.
-    pub(crate) fn raw(&self, decoder: bool) -> impl Fn(Job) -> Result<Ticket, Full> + Send + Sync + 'static {
-        let owner = Arc::clone(&self.owner);
-        move |job| owner.submit(move |pair: &mut Pair| job(pair.graph(decoder)))
+    pub(crate) fn graphs(&self) -> &[Graph] {
+        &self.graphs
     }
 
     /// Starts a sequence. Dropping the receiver ends it.

@@ -1,16 +1,17 @@
 use futures_util::future::try_join_all;
+use quintet_batching::Ask;
 use quintet_proto::text::v1::{EmbedRequest, EmbedResponse, Embedding};
-use quintet_serving::error::Checks;
+use quintet_serving::{context::Context, error::Checks};
 
-use super::{Engine, TextService};
-use crate::Error;
+use super::{TextService, models::changed_kind};
+use crate::{Error, engine::Engine};
 
 impl TextService {
     pub(super) async fn embed_texts(&self, request: EmbedRequest) -> Result<EmbedResponse, Error> {
-        let (folder, encoder) = self.models.find(&request.model, "embed text", |engine| match engine {
-            Engine::Encoder(encoder) => Some(encoder),
-            _ => None,
-        })?;
+        let can = |engine: &Engine| matches!(engine, Engine::Encoder(_));
+        let loaded = self.models.find(&request.model, &request.model_version, "embed text", can)?;
+        let Engine::Encoder(encoder) = &loaded.model else { return Err(changed_kind(&loaded)) };
+        let folder = &loaded.folder;
         let most = encoder.max_tokens();
         let mut checks = Checks::new();
         let count = request.inputs.len();
@@ -20,7 +21,7 @@ impl TextService {
         }
         checks.finish().map_err(Error::Invalid)?;
 
-        let texts = self.tokenizer.encode(&folder.name, request.inputs, request.truncate.then_some(most)).await?;
+        let texts = self.tokenizer.encode(folder, request.inputs, request.truncate.then_some(most)).await?;
         let mut checks = Checks::new();
         for (index, text) in texts.iter().enumerate() {
             let length = text.len();
@@ -31,7 +32,9 @@ impl TextService {
         checks.finish().map_err(Error::Invalid)?;
         let prompt_tokens = texts.iter().map(Vec::len).sum::<usize>() as u32;
         let normalize = request.normalize.unwrap_or_else(|| encoder.normalizes());
-        let embeddings = try_join_all(texts.into_iter().map(|tokens| encoder.embed(tokens, normalize))).await?;
+        let context = Context::current();
+        let ask = Ask::rows(1).until(context.deadline).priority(context.priority);
+        let embeddings = try_join_all(texts.into_iter().map(|tokens| encoder.embed(tokens, normalize, ask))).await?;
         Ok(EmbedResponse {
             model: folder.name.clone(),
             model_version: folder.version.clone(),

@@ -1,17 +1,24 @@
 //! Generate and `GenerateStream`: one path, from the prompt to pieces of text.
 
+use std::sync::Arc;
+
+use quintet_onnx::Loaded;
 use quintet_proto::text::v1::{
     FinishReason as FinishMessage, GenerateRequest, GenerateResponse, GenerateStreamResponse, Sampling as SamplingMessage, Stopping, Usage,
 };
-use quintet_serving::error::{Checks, status};
+use quintet_serving::{
+    context::Context,
+    error::{Checks, status},
+};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
+use tracing::Instrument;
 
-use super::{Engine, TextService};
+use super::{TextService, models::changed_kind};
 use crate::{
     Error,
-    engine::{Event, FinishReason, Generation, GenerationDefaults, sampler::Sampling, stop::StopMatcher},
+    engine::{Engine, Event, FinishReason, Generation, GenerationDefaults, sampler::Sampling, stop::StopMatcher},
     tokenizer::Decoding,
 };
 
@@ -33,6 +40,8 @@ struct TextEvents {
     decoding: Option<Decoding>,
     stops: StopMatcher,
     generated: u32,
+    /// Held, so that the model is not taken away before the text ends.
+    _model: Arc<Loaded<Engine>>,
 }
 
 enum Piece {
@@ -67,7 +76,7 @@ impl TextService {
     ) -> Result<impl Stream<Item = Result<GenerateStreamResponse, Status>> + Send + use<>, Error> {
         let Started { model, version, seed, prompt_tokens, text: mut pieces } = self.start(request).await?;
         let (sender, receiver) = mpsc::channel(PIECES);
-        self.tasks.spawn(async move {
+        let task = async move {
             let first = GenerateStreamResponse { model, model_version: version, seed, ..GenerateStreamResponse::default() };
             let mut open = sender.send(Ok(first)).await.is_ok();
             while open {
@@ -84,25 +93,26 @@ impl TextService {
                 };
                 open = sender.send(message).await.is_ok() && !last;
             }
-        });
+        };
+        // What belongs to the call goes on with its task.
+        self.tasks.spawn(Context::current().scope(task).in_current_span());
         Ok(ReceiverStream::new(receiver))
     }
 
     /// Checks the request, encodes its prompt and starts the sequence.
     async fn start(&self, request: GenerateRequest) -> Result<Started, Error> {
-        let (folder, engine) = self.models.find(&request.model, "generate text", |engine| match engine {
-            Engine::Decoder(_) | Engine::Seq2Seq(_) => Some(engine),
-            Engine::Encoder(_) => None,
-        })?;
+        let can = |engine: &Engine| matches!(engine, Engine::Decoder(_) | Engine::Seq2Seq(_));
+        let loaded = self.models.find(&request.model, &request.model_version, "generate text", can)?;
+        let (folder, engine) = (&loaded.folder, &loaded.model);
         let defaults = match engine {
             Engine::Decoder(decoder) => decoder.info().defaults,
             Engine::Seq2Seq(pair) => pair.info().defaults,
-            Engine::Encoder(_) => return Err(Error::NoModel),
+            Engine::Encoder(_) => return Err(changed_kind(&loaded)),
         };
         let stopping = request.stopping.unwrap_or_default();
         let sampling = check(&request.prompt, request.sampling.as_ref(), &stopping, &defaults)?;
 
-        let mut prompt = self.tokenizer.encode(&folder.name, vec![request.prompt], None).await?.pop().unwrap_or_default();
+        let mut prompt = self.tokenizer.encode(folder, vec![request.prompt], None).await?.pop().unwrap_or_default();
         let (room, context) = match engine {
             Engine::Decoder(decoder) => {
                 if let Some(bos) = decoder.info().bos
@@ -117,7 +127,7 @@ impl TextService {
                 let most = pair.info().max_tokens;
                 (if prompt.len() > most { 0 } else { most }, most)
             }
-            Engine::Encoder(_) => return Err(Error::NoModel),
+            Engine::Encoder(_) => return Err(changed_kind(&loaded)),
         };
         if room == 0 {
             return Err(Error::invalid("prompt", format!("{} tokens: the model's context is {context}", prompt.len())));
@@ -133,15 +143,16 @@ impl TextService {
 
         let prompt_tokens = prompt.len() as u32;
         let seed = sampling.seed;
-        let decoding = self.tokenizer.decode(&folder.name).await?;
+        let decoding = self.tokenizer.decode(folder).await?;
         let generation = Generation { prompt, sampling, max_new_tokens, ignore_eos: stopping.ignore_eos };
         let events = match engine {
             Engine::Decoder(decoder) => decoder.generate(generation)?,
             Engine::Seq2Seq(pair) => pair.generate(generation)?,
-            Engine::Encoder(_) => return Err(Error::NoModel),
+            Engine::Encoder(_) => return Err(changed_kind(&loaded)),
         };
-        let text = TextEvents { events, decoding: Some(decoding), stops: StopMatcher::new(stopping.stop), generated: 0 };
-        Ok(Started { model: folder.name.clone(), version: folder.version.clone(), seed, prompt_tokens, text })
+        let (model, version) = (folder.name.clone(), folder.version.clone());
+        let text = TextEvents { events, decoding: Some(decoding), stops: StopMatcher::new(stopping.stop), generated: 0, _model: loaded };
+        Ok(Started { model, version, seed, prompt_tokens, text })
     }
 }
 

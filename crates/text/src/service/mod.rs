@@ -17,8 +17,9 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::tokenizer::Tokenizer;
-pub(crate) use models::{Engine, Model, Models};
+pub(crate) use models::Models;
 
+#[derive(Debug)]
 pub(crate) struct TextService {
     pub(crate) models: Models,
     pub(crate) tokenizer: Tokenizer,
@@ -31,7 +32,7 @@ impl text_service_server::TextService for TextService {
     type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(ListModelsResponse { models: self.models.describe(), default_model: self.models.default_model().to_owned() }))
+        Ok(Response::new(ListModelsResponse { models: self.models.describe(), default_model: self.models.default_model() }))
     }
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {

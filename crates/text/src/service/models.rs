@@ -1,129 +1,89 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use quintet_onnx::ModelFolder;
+use quintet_onnx::{Loaded, Missing, Registry};
 use quintet_proto::text::v1::{Model as ModelMessage, ModelKind};
 
-use crate::{
-    Error,
-    engine::{decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq},
-};
+use crate::{Error, engine::Engine};
 
-/// A loaded model.
-pub(crate) struct Model {
-    pub(crate) folder: ModelFolder,
-    pub(crate) engine: Engine,
-}
-
-pub(crate) enum Engine {
-    Decoder(Decoder),
-    Seq2Seq(Seq2Seq),
-    Encoder(Encoder),
-}
-
-impl Model {
-    pub(crate) fn provider_nodes(&self) -> &BTreeMap<String, u32> {
-        match &self.engine {
-            Engine::Decoder(decoder) => &decoder.info().provider_nodes,
-            Engine::Seq2Seq(pair) => &pair.info().provider_nodes,
-            Engine::Encoder(encoder) => encoder.provider_nodes(),
-        }
-    }
-
-    fn kind(&self) -> ModelKind {
-        match self.engine {
-            Engine::Decoder(_) => ModelKind::CausalLm,
-            Engine::Seq2Seq(_) => ModelKind::Seq2seq,
-            Engine::Encoder(_) => ModelKind::Encoder,
-        }
-    }
-
-    fn kind_in_words(&self) -> &'static str {
-        match self.engine {
-            Engine::Decoder(_) => "a decoder",
-            Engine::Seq2Seq(_) => "an encoder-decoder",
-            Engine::Encoder(_) => "an encoder",
-        }
-    }
-
-    fn max_tokens(&self) -> usize {
-        match &self.engine {
-            Engine::Decoder(decoder) => decoder.info().context,
-            Engine::Seq2Seq(pair) => pair.info().max_tokens,
-            Engine::Encoder(encoder) => encoder.max_tokens(),
-        }
+fn kind(engine: &Engine) -> ModelKind {
+    match engine {
+        Engine::Decoder(_) => ModelKind::CausalLm,
+        Engine::Seq2Seq(_) => ModelKind::Seq2seq,
+        Engine::Encoder(_) => ModelKind::Encoder,
     }
 }
 
-/// The loaded models, in order of name.
-#[derive(Clone)]
-pub(crate) struct Models(pub(crate) Arc<Inner>);
+fn kind_in_words(engine: &Engine) -> &'static str {
+    match engine {
+        Engine::Decoder(_) => "a decoder",
+        Engine::Seq2Seq(_) => "an encoder-decoder",
+        Engine::Encoder(_) => "an encoder",
+    }
+}
 
-pub(crate) struct Inner {
-    models: Vec<Model>,
+/// The loaded models. Cheap to clone; clones see the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Models {
+    registry: Registry<Engine>,
     default: String,
 }
 
 impl Models {
     /// `default` is what an empty name means; empty itself, it is the first decoder, else the first model.
-    pub(crate) fn new(models: Vec<Model>, default: &str) -> Result<Self, Error> {
-        let first = || models.iter().find(|model| matches!(model.engine, Engine::Decoder(_))).or_else(|| models.first());
-        let default = if default.is_empty() { first().map(|model| model.folder.name.clone()).unwrap_or_default() } else { default.to_owned() };
-        if !default.is_empty() && !models.iter().any(|model| model.folder.name == default) && !models.is_empty() {
-            let known: Vec<&str> = models.iter().map(|model| model.folder.name.as_str()).collect();
-            return Err(Error::Setup(format!("text.default_model = {default:?}: no such model; there are: {}", known.join(", "))));
+    pub(crate) fn new(registry: Registry<Engine>, default: &str) -> Result<Self, Error> {
+        if !default.is_empty()
+            && !registry.is_empty()
+            && let Err(missing) = registry.find(default, "")
+        {
+            return Err(Error::Setup(format!("text.default_model = {default:?}: {missing}")));
         }
-        Ok(Self(Arc::new(Inner { models, default })))
+        Ok(Self { registry, default: default.to_owned() })
     }
 
-    /// The model of this name that can do `action`: `able` picks its engine. An empty name means the default model
-    /// if that can, else the first that can.
-    pub(crate) fn find<'a, T>(
-        &'a self,
-        name: &str,
-        action: &'static str,
-        able: impl Fn(&'a Engine) -> Option<T>,
-    ) -> Result<(&'a ModelFolder, T), Error> {
-        let models = &self.0.models;
-        if models.is_empty() {
-            return Err(Error::NoModel);
-        }
-        let found = |model: &'a Model| able(&model.engine).map(|engine| (&model.folder, engine));
+    /// The model of this name and version, which must be one that can do `action`. An empty name means the default model if
+    /// that can, else the first that can.
+    pub(crate) fn find(&self, name: &str, version: &str, action: &'static str, able: fn(&Engine) -> bool) -> Result<Arc<Loaded<Engine>>, Error> {
+        let all = self.registry.all();
+        let mut name = name.to_owned();
         if name.is_empty() {
-            let default = models.iter().find(|model| model.folder.name == self.0.default).and_then(found);
-            if let Some(found) = default.or_else(|| models.iter().find_map(found)) {
-                return Ok(found);
-            }
+            let default = self.default_model();
+            let mut able = all.iter().filter(|loaded| able(loaded)).map(|loaded| loaded.folder.name.clone());
+            let first = able.next();
+            name = first.filter(|first| *first != default && !able.any(|name| name == default)).unwrap_or(default);
         }
-        let name = if name.is_empty() { &self.0.default } else { name };
-        let Some(model) = models.iter().find(|model| model.folder.name == name) else {
-            return Err(Error::UnknownModel { name: name.to_owned(), known: models.iter().map(|model| model.folder.name.clone()).collect() });
-        };
-        found(model).ok_or_else(|| Error::WrongKind {
-            model: name.to_owned(),
-            kind: model.kind_in_words(),
-            action,
-            able: models.iter().filter(|model| able(&model.engine).is_some()).map(|model| model.folder.name.clone()).collect(),
-        })
+        let loaded = self.registry.find(&name, version)?;
+        if able(&loaded) {
+            return Ok(loaded);
+        }
+        let able = all.iter().filter(|loaded| able(loaded)).map(|loaded| loaded.folder.name.clone());
+        Err(Error::WrongKind { model: name, kind: kind_in_words(&loaded), action, able: able.collect() })
     }
 
-    /// What an empty name means.
-    pub(crate) fn default_model(&self) -> &str {
-        &self.0.default
+    /// What an empty name means; empty where nothing is loaded.
+    pub(crate) fn default_model(&self) -> String {
+        if !self.default.is_empty() {
+            return self.default.clone();
+        }
+        let all = self.registry.all();
+        let first = all.iter().find(|loaded| matches!(loaded.model, Engine::Decoder(_))).or_else(|| all.first());
+        first.map(|loaded| loaded.folder.name.clone()).unwrap_or_default()
     }
 
     pub(crate) fn describe(&self) -> Vec<ModelMessage> {
-        self.0
-            .models
-            .iter()
-            .map(|model| ModelMessage {
-                name: model.folder.name.clone(),
-                version: model.folder.version.clone(),
-                kind: model.kind().into(),
-                description: model.folder.manifest.description.clone(),
-                license: model.folder.manifest.license.clone(),
-                max_tokens: model.max_tokens() as u32,
-                provider_nodes: model.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
-            })
-            .collect()
+        let describe = |loaded: &Arc<Loaded<Engine>>| ModelMessage {
+            name: loaded.folder.name.clone(),
+            version: loaded.folder.version.clone(),
+            kind: kind(loaded).into(),
+            description: loaded.folder.manifest.description.clone(),
+            license: loaded.folder.manifest.license.clone(),
+            max_tokens: loaded.max_tokens() as u32,
+            provider_nodes: loaded.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
+        };
+        self.registry.all().iter().map(describe).collect()
     }
+}
+
+/// What a model that was found is not after all: nothing that a registry gives leads here.
+pub(crate) fn changed_kind(loaded: &Loaded<Engine>) -> Error {
+    Error::Missing(Missing::Model { what: "text model", name: loaded.folder.name.clone(), known: Vec::new() })
 }

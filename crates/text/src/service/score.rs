@@ -4,10 +4,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use quintet_proto::text::v1::{ScoreRequest, ScoreResponse, TextScore};
 use quintet_serving::error::Checks;
 
-use super::{Engine, TextService};
+use super::{TextService, models::changed_kind};
 use crate::{
     Error,
     engine::{
+        Engine,
         decoder::Decoder,
         windows::{Window, windows},
     },
@@ -18,10 +19,10 @@ const AT_ONCE: usize = 8;
 
 impl TextService {
     pub(super) async fn score_texts(&self, request: ScoreRequest) -> Result<ScoreResponse, Error> {
-        let (folder, decoder) = self.models.find(&request.model, "score text", |engine| match engine {
-            Engine::Decoder(decoder) => Some(decoder),
-            _ => None,
-        })?;
+        let can = |engine: &Engine| matches!(engine, Engine::Decoder(_));
+        let loaded = self.models.find(&request.model, &request.model_version, "score text", can)?;
+        let Engine::Decoder(decoder) = &loaded.model else { return Err(changed_kind(&loaded)) };
+        let folder = &loaded.folder;
         let info = decoder.info();
         let context = info.context;
         let stride = request.stride.map_or(context / 2, |stride| stride as usize);
@@ -35,7 +36,7 @@ impl TextService {
         checks.finish().map_err(Error::Invalid)?;
 
         let bytes: Vec<u32> = request.texts.iter().map(|text| text.len() as u32).collect();
-        let mut texts = self.tokenizer.encode(&folder.name, request.texts, None).await?;
+        let mut texts = self.tokenizer.encode(folder, request.texts, None).await?;
         let total: usize = texts.iter().map(Vec::len).sum();
         if total > self.max_score_tokens {
             return Err(Error::invalid("texts", format!("{total} tokens together: at most {}", self.max_score_tokens)));

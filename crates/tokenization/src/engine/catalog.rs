@@ -1,6 +1,6 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use quintet_onnx::{ModelFolder, Repository};
+use quintet_onnx::{Loaded, Missing, ModelFolder, Registry, Repository};
 use sha2::{Digest, Sha256};
 
 use super::Tokenizer;
@@ -10,6 +10,9 @@ const DEFINITION: &str = "tokenizer.json";
 
 /// What transformers writes beside it.
 const CONFIGURATION: &str = "tokenizer_config.json";
+
+/// How long a replaced tokenizer can still be asked for by its version: longer than any text takes that was begun with it.
+const LINGER: Duration = Duration::from_secs(600);
 
 /// A loaded tokenizer, and where it comes from.
 #[derive(Debug)]
@@ -30,53 +33,38 @@ impl Entry {
         let configuration = if folder.has(CONFIGURATION) { Some(folder.read_to_string(CONFIGURATION)?) } else { None };
         let tokenizer = Tokenizer::load(&definition, configuration.as_deref()).map_err(|reason| folder.broken(DEFINITION, reason))?;
         let sha256 = hex::encode(Sha256::digest(&definition));
+        tracing::info!(model = folder.id(), vocabulary = tokenizer.vocabulary_size(), "a tokenizer is ready");
         Ok(Self { name: folder.name.clone(), version: folder.version.clone(), sha256, tokenizer })
     }
 }
 
-/// The loaded tokenizers by name.
-#[derive(Debug)]
+/// The loaded tokenizers. Cheap to clone; clones see the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Catalog {
-    entries: BTreeMap<String, Arc<Entry>>,
+    registry: Registry<Entry>,
     default: String,
 }
 
 impl Catalog {
-    /// Loads the tokenizer of every model folder that has one, whatever the model's kind.
+    /// Loads the tokenizer of every model folder that has one, whatever the model's kind. An empty name then means
+    /// `default`, or, where that is empty, the first by name.
     pub(crate) fn load(repository: &Repository, default: &str) -> Result<Self, quintet_onnx::Error> {
-        let entries = repository.load(|folder| folder.has(DEFINITION), Entry::load)?;
-        Ok(Self::new(entries, default))
+        let registry = Registry::open_lingering("tokenizer", repository, |folder| folder.has(DEFINITION), LINGER, Entry::load)?;
+        Ok(Self { registry, default: default.to_owned() })
     }
 
-    /// A catalog in which an empty name means `default`, or, where that is empty, the first by name.
-    pub(crate) fn new(entries: Vec<Entry>, default: &str) -> Self {
-        let entries: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.name.clone(), Arc::new(entry))).collect();
-        let default = if default.is_empty() { entries.keys().next().cloned().unwrap_or_default() } else { default.to_owned() };
-        Self { entries, default }
+    /// The tokenizer of this name and version; empty = the default one, and the highest.
+    pub(crate) fn get(&self, name: &str, version: &str) -> Result<Arc<Loaded<Entry>>, Missing> {
+        self.registry.pick(name, &self.default, version)
     }
 
-    /// The tokenizer of this name; empty = the default one.
-    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.entries.get(if name.is_empty() { self.default.as_str() } else { name })
+    /// The tokenizers in order of name and version.
+    pub(crate) fn all(&self) -> Vec<Arc<Loaded<Entry>>> {
+        self.registry.all()
     }
 
-    /// The name that an empty name means.
-    pub(crate) fn default_name(&self) -> &str {
-        &self.default
-    }
-
-    /// The names in order.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.entries.keys().cloned().collect()
-    }
-
-    /// The tokenizers in order of name.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values()
-    }
-
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// The tokenizers, as whoever manages models sees them.
+    pub(crate) fn registry(&self) -> &Registry<Entry> {
+        &self.registry
     }
 }

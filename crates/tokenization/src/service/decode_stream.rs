@@ -6,11 +6,12 @@ use std::{
 };
 
 use prost::Message as _;
+use quintet_onnx::Loaded;
 use quintet_proto::tokenization::v1::{DecodeStreamRequest, DecodeStreamResponse};
 use quintet_serving::error::status;
 use tonic::{Status, Streaming};
 
-use super::{Limits, checks, count, find, undecodable};
+use super::{Limits, checks, count, undecodable};
 use crate::{
     Error,
     engine::{Catalog, Entry, Stream},
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Decoding {
     messages: Streaming<DecodeStreamRequest>,
-    catalog: Arc<Catalog>,
+    catalog: Catalog,
     limits: Limits,
     state: State,
 }
@@ -30,22 +31,24 @@ enum State {
     /// Nothing has come yet.
     New,
     /// A text is being decoded.
-    Open(Arc<Entry>, Stream),
+    Open(Arc<Loaded<Entry>>, Stream),
     /// The last answer has been given.
     Closed,
 }
 
 impl Decoding {
-    pub(super) fn new(messages: Streaming<DecodeStreamRequest>, catalog: Arc<Catalog>, limits: Limits) -> Self {
+    pub(super) fn new(messages: Streaming<DecodeStreamRequest>, catalog: Catalog, limits: Limits) -> Self {
         Self { messages, catalog, limits, state: State::New }
     }
 
     fn step(&mut self, message: &DecodeStreamRequest) -> Result<DecodeStreamResponse, Error> {
         if matches!(self.state, State::New) {
-            let entry = find(&self.catalog, &message.model)?;
+            let entry = self.catalog.get(&message.model, &message.model_version)?;
             self.state = State::Open(entry, Stream::new(message.skip_special_tokens.unwrap_or(true)));
         } else if !message.model.is_empty() {
             return Err(Error::invalid("model", format!("'{}': only the first message may name it", message.model)));
+        } else if !message.model_version.is_empty() {
+            return Err(Error::invalid("model_version", format!("'{}': only the first message may name it", message.model_version)));
         } else if let Some(skip) = message.skip_special_tokens {
             return Err(Error::invalid("skip_special_tokens", format!("{skip}: only the first message may set it")));
         }

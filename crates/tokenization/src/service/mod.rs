@@ -10,6 +10,7 @@ mod vocabulary;
 use std::sync::Arc;
 
 use prost::Message as _;
+use quintet_onnx::Loaded;
 use quintet_proto::tokenization::v1::{
     CountTokensRequest, CountTokensResponse, DecodeRequest, DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse, GetTokenizerRequest,
     GetTokenizerResponse, GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// The service as a component of a process.
-pub(crate) fn component(config: &Config, server: &ServerConfig, catalog: Arc<Catalog>, workers: Workers) -> Component {
+pub(crate) fn component(config: &Config, server: &ServerConfig, catalog: Catalog, workers: Workers) -> Component {
     describe_metrics();
     let service = Service { catalog, workers, limits: Limits::new(config, server) };
     let (request, response) = (server.max_request_bytes, server.max_response_bytes);
@@ -69,18 +70,18 @@ const DECODE_SPEED: usize = 16;
 
 #[derive(Debug)]
 struct Service {
-    catalog: Arc<Catalog>,
+    catalog: Catalog,
     workers: Workers,
     limits: Limits,
 }
 
 impl Service {
-    fn entry(&self, model: &str) -> Result<Arc<Entry>, Error> {
-        find(&self.catalog, model)
+    fn entry(&self, model: &str, version: &str) -> Result<Arc<Loaded<Entry>>, Error> {
+        Ok(self.catalog.get(model, version)?)
     }
 
     async fn encode(&self, request: EncodeRequest) -> Result<EncodeResponse, Error> {
-        let entry = self.entry(&request.model)?;
+        let entry = self.entry(&request.model, &request.model_version)?;
         let options = checks::options(&request, &entry.tokenizer, &self.limits)?;
         let inputs = convert::inputs(request.inputs);
         let bytes = checks::inputs(&inputs, &self.limits)?;
@@ -100,7 +101,7 @@ impl Service {
     }
 
     async fn count_tokens(&self, request: CountTokensRequest) -> Result<CountTokensResponse, Error> {
-        let entry = self.entry(&request.model)?;
+        let entry = self.entry(&request.model, &request.model_version)?;
         let add = request.add_special_tokens.unwrap_or(true);
         let inputs = convert::inputs(request.inputs);
         let bytes = checks::inputs(&inputs, &self.limits)?;
@@ -117,7 +118,7 @@ impl Service {
     }
 
     async fn decode(&self, request: DecodeRequest) -> Result<DecodeResponse, Error> {
-        let entry = self.entry(&request.model)?;
+        let entry = self.entry(&request.model, &request.model_version)?;
         let skip = request.skip_special_tokens.unwrap_or(true);
         let sequences: Vec<Vec<u32>> = request.sequences.into_iter().map(|sequence| sequence.ids).collect();
         let (ids, bytes) = checks::sequences(&sequences, entry.tokenizer.detokenizer(), &self.limits)?;
@@ -133,13 +134,6 @@ impl Service {
         checks::fits("sequences", response.encoded_len(), &self.limits)?;
         Ok(response)
     }
-}
-
-fn find(catalog: &Catalog, model: &str) -> Result<Arc<Entry>, Error> {
-    catalog
-        .get(model)
-        .cloned()
-        .ok_or_else(|| if catalog.is_empty() { Error::Nothing } else { Error::UnknownTokenizer { name: model.to_owned(), known: catalog.names() } })
 }
 
 fn decode_all(entry: &Entry, sequences: &[Vec<u32>], skip: bool, cancelled: impl Fn() -> bool) -> Result<Vec<String>, Error> {
@@ -170,16 +164,19 @@ impl TokenizationService for Service {
     type DecodeStreamStream = Decoding;
 
     async fn list_tokenizers(&self, _: Request<ListTokenizersRequest>) -> Result<Response<ListTokenizersResponse>, Status> {
-        let tokenizers = self.catalog.iter().map(|entry| convert::tokenizer(entry)).collect();
-        answer(Ok(ListTokenizersResponse { tokenizers, default_tokenizer: self.catalog.default_name().to_owned() }))
+        let tokenizers = self.catalog.all().iter().map(|entry| convert::tokenizer(entry)).collect();
+        let default_tokenizer = self.catalog.get("", "").map_or_else(|_| String::new(), |entry| entry.name.clone());
+        answer(Ok(ListTokenizersResponse { tokenizers, default_tokenizer }))
     }
 
     async fn get_tokenizer(&self, request: Request<GetTokenizerRequest>) -> Result<Response<GetTokenizerResponse>, Status> {
-        answer(self.entry(&request.get_ref().model).map(|entry| GetTokenizerResponse { tokenizer: Some(convert::tokenizer(&entry)) }))
+        let request = request.get_ref();
+        answer(self.entry(&request.model, &request.model_version).map(|entry| GetTokenizerResponse { tokenizer: Some(convert::tokenizer(&entry)) }))
     }
 
     async fn get_vocabulary(&self, request: Request<GetVocabularyRequest>) -> Result<Response<Parts>, Status> {
-        answer(self.entry(&request.get_ref().model).map(Parts::new))
+        let request = request.get_ref();
+        answer(self.entry(&request.model, &request.model_version).map(Parts::new))
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
@@ -191,7 +188,7 @@ impl TokenizationService for Service {
     }
 
     async fn decode_stream(&self, request: Request<Streaming<DecodeStreamRequest>>) -> Result<Response<Decoding>, Status> {
-        answer(Ok(Decoding::new(request.into_inner(), Arc::clone(&self.catalog), self.limits)))
+        answer(Ok(Decoding::new(request.into_inner(), self.catalog.clone(), self.limits)))
     }
 
     async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {

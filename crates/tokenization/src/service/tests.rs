@@ -2,16 +2,16 @@ use std::{fmt::Write as _, path::Path};
 
 use quintet_onnx::{ModelsConfig, Repository};
 use quintet_proto::tokenization::v1::{tokenization_service_client::TokenizationServiceClient, *};
-use quintet_serving::server::Server;
+use quintet_serving::{peer::Peer, server::Server};
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::{Config, build, config::tests::defaults, engine::samples};
 
-type Client = TokenizationServiceClient<Channel>;
+type Client = TokenizationServiceClient<Peer>;
 
 /// A running service over a repository of its own; it ends with the test's runtime.
 struct Running {
@@ -47,7 +47,7 @@ fn repository(files: &[(&str, String)], keep_going: bool) -> (tempfile::TempDir,
     for (name, json) in files {
         folder(models.path(), name, &[("tokenizer.json", json), ("tokenizer_config.json", r#"{"model_max_length": 77}"#)]);
     }
-    let opened = Repository::open(&ModelsConfig { path: models.path().to_owned(), keep_going, verify: true }).unwrap();
+    let opened = Repository::open(&ModelsConfig { keep_going, ..ModelsConfig::local(models.path().to_owned()) }).unwrap();
     (models, opened)
 }
 
@@ -91,7 +91,14 @@ async fn tokenizers_are_listed_by_name() {
     assert_eq!(listed.default_tokenizer, "byte-level");
     let names: Vec<&str> = listed.tokenizers.iter().map(|tokenizer| tokenizer.name.as_str()).collect();
     assert_eq!(names, ["byte-level", "llama", "word-piece"]);
-    let got = running.client.get_tokenizer(GetTokenizerRequest { model: "word-piece".into() }).await.unwrap().into_inner().tokenizer.unwrap();
+    let got = running
+        .client
+        .get_tokenizer(GetTokenizerRequest { model: "word-piece".into(), ..GetTokenizerRequest::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .tokenizer
+        .unwrap();
     assert_eq!(got, listed.tokenizers[2]);
     assert_eq!((got.version.as_str(), got.algorithm(), got.vocabulary_size), ("3", TokenizerAlgorithm::WordPiece, 18));
     assert_eq!((got.model_max_length, got.special_tokens[3].content.as_str()), (Some(77), "[SEP]"));
@@ -127,7 +134,12 @@ async fn text_goes_there_and_back() {
 #[tokio::test]
 async fn a_vocabulary_comes_in_order_without_gaps() {
     let mut running = start().await;
-    let parts = running.client.get_vocabulary(GetVocabularyRequest { model: "byte-level".into() }).await.unwrap().into_inner();
+    let parts = running
+        .client
+        .get_vocabulary(GetVocabularyRequest { model: "byte-level".into(), ..GetVocabularyRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let entries: Vec<VocabularyEntry> = parts.map(|part| part.unwrap().entries).collect::<Vec<_>>().await.concat();
     assert!(entries.iter().map(|entry| entry.id).eq(0..267));
     assert_eq!(entries[0x0A].bytes, b"\n");
@@ -220,7 +232,12 @@ async fn stream(client: &mut Client, messages: Vec<DecodeStreamRequest>) -> Vec<
 #[tokio::test]
 async fn a_stream_answers_each_message_and_then_the_rest() {
     let mut running = start().await;
-    let first = DecodeStreamRequest { model: "byte-level".into(), skip_special_tokens: Some(false), ids: vec![0x61, 0xF0, 0x9F] };
+    let first = DecodeStreamRequest {
+        model: "byte-level".into(),
+        skip_special_tokens: Some(false),
+        ids: vec![0x61, 0xF0, 0x9F],
+        ..DecodeStreamRequest::default()
+    };
     let answers = stream(&mut running.client, vec![first, message(&[0x98, 0x80]), message(&[]), message(&[265, 0xE2])]).await;
     let answers: Vec<(String, bool)> = answers.into_iter().map(|answer| answer.map(|answer| (answer.text, answer.finished)).unwrap()).collect();
     let expected = [("a", false), ("😀", false), ("", false), ("<|endoftext|>", false), ("\u{fffd}", true)];

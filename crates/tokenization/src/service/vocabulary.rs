@@ -4,6 +4,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use quintet_onnx::Loaded;
 use quintet_proto::tokenization::v1::{GetVocabularyResponse, VocabularyEntry};
 use tokio_stream::Stream;
 use tonic::Status;
@@ -16,12 +17,12 @@ const PART: u32 = 4096;
 /// A vocabulary in parts, each made when the client takes it.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    entry: Arc<Entry>,
+    entry: Arc<Loaded<Entry>>,
     next: u32,
 }
 
 impl Parts {
-    pub(super) fn new(entry: Arc<Entry>) -> Self {
+    pub(super) fn new(entry: Arc<Loaded<Entry>>) -> Self {
         Self { entry, next: 0 }
     }
 }

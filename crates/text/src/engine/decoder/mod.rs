@@ -15,6 +15,7 @@
 
 mod chunks;
 mod graph;
+mod raw;
 mod scheduler;
 
 use std::{
@@ -25,8 +26,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use quintet_onnx::{Error as OnnxError, Full, ModelFolder, Runtime, Session, TensorInfo, golden};
-use quintet_open_inference::Job;
+use quintet_batching::Limits;
+use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Runtime, Session};
+use quintet_open_inference::{Graph, Job};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -50,6 +52,7 @@ pub struct Decoder {
     thread: Option<JoinHandle<()>>,
     queue: Queue,
     info: Info,
+    graphs: Vec<Graph>,
 }
 
 /// What a decoder says of itself.
@@ -61,14 +64,8 @@ pub struct Info {
     pub bos: Option<u32>,
     /// What its folder says about sampling.
     pub defaults: GenerationDefaults,
-    /// The graph's inputs and outputs.
-    pub inputs: Vec<TensorInfo>,
-    /// See [`Self::inputs`].
-    pub outputs: Vec<TensorInfo>,
-    /// The graph's file.
-    pub graph: String,
-    /// How many of its nodes each provider runs.
-    pub provider_nodes: std::collections::BTreeMap<String, u32>,
+    /// The graph.
+    pub graph: GraphInfo,
 }
 
 /// What the decoder's thread is told.
@@ -90,6 +87,7 @@ impl Decoder {
         // Room for every waiting sequence and a few raw runs; places are taken before, so this never fills.
         let (commands, queue) = sync_channel(config.max_waiting + 16);
         let (opened, ready) = sync_channel::<Result<Info, Error>>(1);
+        let source = folder;
         let (folder, runtime, config) = (folder.clone(), runtime.clone(), config.clone());
         let (context, bos, eos) = (shape.context, shape.bos, shape.eos);
         let limit = config.max_waiting;
@@ -100,11 +98,7 @@ impl Decoder {
             .name(name.clone())
             .spawn(move || {
                 let open = || -> Result<PackedGraph, Error> {
-                    let path = folder.file(&section.graph)?;
-                    let mut session = Session::open(&runtime, &path)?;
-                    if verify {
-                        golden::verify(&folder, &mut session)?;
-                    }
+                    let session = Session::of(&folder, &section.graph, &runtime, verify)?;
                     let mut graph = PackedGraph::new(session, config.slots, context, prefill_chunk + 1)
                         .map_err(|reason| folder.broken(&section.graph, reason))?;
                     graph.warm_up()?;
@@ -112,16 +106,7 @@ impl Decoder {
                 };
                 match open() {
                     Ok(graph) => {
-                        let session = graph.session();
-                        let info = Info {
-                            context,
-                            bos,
-                            defaults,
-                            inputs: session.inputs().to_vec(),
-                            outputs: session.outputs().to_vec(),
-                            graph: section.graph.clone(),
-                            provider_nodes: session.provider_nodes().clone(),
-                        };
+                        let info = Info { context, bos, defaults, graph: graph.session().info() };
                         if opened.send(Ok(info)).is_ok() {
                             Scheduler::new(graph, eos, prefill_chunk, folder.name.clone()).run(&queue);
                         }
@@ -131,7 +116,12 @@ impl Decoder {
             })
             .map_err(|_| OnnxError::Thread(name.clone()))?;
         let info = ready.recv().unwrap_or_else(|_| Err(OnnxError::Thread(name).into()))?;
-        Ok(Self { commands: Some(Arc::new(commands)), thread: Some(thread), queue: Queue::new(limit), info })
+        let commands = Arc::new(commands);
+        // Weak: whoever holds the graph must not keep the thread from ending.
+        let raw = Arc::downgrade(&commands);
+        let submit = move |job: Job| raw.upgrade().ok_or(Full)?.try_send(Command::Raw(job)).map_err(|_| Full);
+        let graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), submit).checked(raw::check);
+        Ok(Self { commands: Some(commands), thread: Some(thread), queue: Queue::new(limit), info, graphs: vec![graph] })
     }
 
     /// What the decoder says of itself.
@@ -156,14 +146,8 @@ impl Decoder {
         Ok(answered.await.map_err(|_| Error::Ended)??)
     }
 
-    /// Hands a raw run to the decoder's thread, which does it between two steps.
-    pub(crate) fn raw(&self) -> impl Fn(Job) -> Result<(), Full> + Send + Sync + 'static {
-        // Weak: whoever holds this must not keep the thread from ending.
-        let commands = self.commands.as_ref().map(Arc::downgrade).unwrap_or_default();
-        move |job| {
-            let commands = commands.upgrade().ok_or(Full)?;
-            commands.try_send(Command::Raw(job)).map_err(|_| Full)
-        }
+    pub(crate) fn graphs(&self) -> &[Graph] {
+        &self.graphs
     }
 
     fn send(&self, command: Command) -> Result<(), Error> {

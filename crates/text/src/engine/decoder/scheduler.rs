@@ -6,7 +6,7 @@ use std::{
 };
 
 use metrics::{counter, gauge, histogram};
-use quintet_onnx::Error;
+use quintet_onnx::{Cancel, Error};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
@@ -92,10 +92,8 @@ impl Scheduler {
         let since = Instant::now();
         match command {
             Command::Raw(job) => {
-                if let Err(error) = self.graph.session_mut().arm() {
-                    tracing::error!(%error, "a session cannot be armed");
-                }
-                job(self.graph.session_mut());
+                self.graph.session_mut().arm();
+                job(self.graph.session_mut(), &Cancel::nothing());
             }
             Command::Generate { generation, events, place } => {
                 let sampler = Box::new(Sampler::new(generation.sampling, self.graph.vocabulary(), &generation.prompt));

@@ -1,5 +1,4 @@
-//! Which provider runs which part of a graph: the one place with unsafe code, because `ort` does not wrap the
-//! calls that tell it.
+//! What only the C interfaces of ONNX Runtime and of the C library give: the one place with unsafe code.
 #![allow(unsafe_code)]
 
 use std::{collections::BTreeMap, ffi::CStr, ptr, slice};
@@ -39,4 +38,19 @@ pub(crate) fn provider_nodes(session: &Session) -> Result<BTreeMap<String, u32>,
         *counts.entry(provider).or_default() += u32::try_from(node_count).unwrap_or(u32::MAX);
     }
     Ok(counts)
+}
+
+/// Gives the memory that freed sessions left with the C library's allocator back to the operating system.
+pub(crate) fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` may be called at any time from any thread, and has no argument that could be wrong.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The memory of this process that is in use, in bytes; 0 where the system does not tell.
+pub(crate) fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
 }

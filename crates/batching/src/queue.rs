@@ -1,0 +1,270 @@
+//! Who waits, in which order, and who left.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry as Slot},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    Ask, Executor, Limits, Rejected, Work,
+    readings::Readings,
+    work::{Running, Taken},
+};
+
+/// How many of those that wait a batch is picked from.
+const WINDOW: usize = 1024;
+
+/// A place in the queue: priority, then age.
+type Place = (u8, u64);
+
+pub(crate) struct Entry<Q, A> {
+    pub(crate) request: Q,
+    pub(crate) ask: Ask,
+    pub(crate) since: Instant,
+    pub(crate) answer: oneshot::Sender<Result<A, Rejected>>,
+    /// Filled in when the entry is taken into a batch.
+    pub(crate) running: Arc<OnceLock<Arc<Running>>>,
+}
+
+pub(crate) struct Queue<Q, A> {
+    entries: BTreeMap<Place, Entry<Q, A>>,
+    /// The cost of all that wait.
+    cost: usize,
+    /// Pieces of work handed out that have not ended.
+    working: usize,
+    /// Of these, those that have taken their batch.
+    running: usize,
+}
+
+pub(crate) struct Shared<Q: Send + 'static, A: Send + 'static> {
+    pub(crate) limits: Limits,
+    pub(crate) readings: Readings,
+    queue: Mutex<Queue<Q, A>>,
+    next: AtomicU64,
+    execute: Box<Executor<Q, A>>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
+    pub(crate) fn new(model: &str, mut limits: Limits, execute: Box<Executor<Q, A>>) -> Arc<Self> {
+        limits.instances = limits.instances.max(1);
+        limits.max_queue_cost = limits.max_queue_cost.max(1);
+        let queue = Queue { entries: BTreeMap::new(), cost: 0, working: 0, running: 0 };
+        Arc::new(Self { limits, readings: Readings::new(model), queue: Mutex::new(queue), next: AtomicU64::new(0), execute })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<Q, A>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes requests into the queue, all or none. Those that go at once are handed to the executor.
+    pub(crate) fn enter(self: &Arc<Self>, requests: impl ExactSizeIterator<Item = Q>, ask: Ask) -> Result<Vec<Waiting<Q, A>>, Rejected> {
+        let count = requests.len();
+        let cost = ask.cost().saturating_mul(count);
+        let mut waiting = Vec::with_capacity(count);
+        {
+            let mut queue = self.lock();
+            // What alone costs more than the whole queue may still wait where nothing else does.
+            if !queue.entries.is_empty() && queue.cost.saturating_add(cost) > self.limits.max_queue_cost {
+                return Err(Rejected::Full { waiting: queue.cost, limit: self.limits.max_queue_cost });
+            }
+            let since = Instant::now();
+            for request in requests {
+                let place = (ask.priority, self.next.fetch_add(1, Ordering::Relaxed));
+                let (answer, answered) = oneshot::channel();
+                let running = Arc::new(OnceLock::new());
+                queue.entries.insert(place, Entry { request, ask, since, answer, running: Arc::clone(&running) });
+                waiting.push(Waiting { shared: Arc::clone(self), place, answered, running });
+            }
+            queue.cost += cost;
+            self.readings.depth.set(queue.entries.len() as f64);
+        }
+        if self.limits.max_delay.is_zero() {
+            self.hand_out();
+        }
+        Ok(waiting)
+    }
+
+    /// Where a delay is set, waits until the batch is full or the delay is over, and hands the work out then.
+    pub(crate) async fn gather(self: &Arc<Self>, ask: &Ask) {
+        if self.limits.max_delay.is_zero() {
+            return;
+        }
+        // A requester that goes away meanwhile must not leave the others waiting.
+        struct HandOut<'a, Q: Send + 'static, A: Send + 'static>(&'a Arc<Shared<Q, A>>);
+        impl<Q: Send + 'static, A: Send + 'static> Drop for HandOut<'_, Q, A> {
+            fn drop(&mut self) {
+                self.0.hand_out();
+            }
+        }
+        let _hand_out = HandOut(self);
+        let full = {
+            let queue = self.lock();
+            let rows: usize = queue.entries.values().take(WINDOW).map(|entry| entry.ask.rows).sum();
+            queue.cost >= self.limits.max_batch_cost || self.limits.preferred_rows.last().is_some_and(|preferred| rows >= *preferred)
+        };
+        if !full {
+            let deadline = Instant::now() + self.limits.max_delay;
+            tokio::time::sleep_until(ask.deadline.map_or(deadline, |until| until.min(deadline)).into()).await;
+        }
+    }
+
+    /// Hands out work while something waits and an instance is free.
+    pub(crate) fn hand_out(self: &Arc<Self>) {
+        loop {
+            {
+                let mut queue = self.lock();
+                // Work that has not taken its batch yet will take what waits.
+                let idle = queue.working - queue.running;
+                if queue.working >= self.limits.instances || queue.entries.len() <= idle {
+                    return;
+                }
+                queue.working += 1;
+            }
+            (self.execute)(Work::new(Arc::clone(self)));
+        }
+    }
+
+    /// Takes the next batch; `None` where nothing waits any more.
+    pub(crate) fn take(&self, running: &Arc<Running>) -> Option<Taken<Q, A>> {
+        let mut queue = self.lock();
+        let now = Instant::now();
+        let places = self.pick(&mut queue, now)?;
+        let mut entries = Vec::with_capacity(places.len());
+        running.begin(places.len());
+        for place in places {
+            if let Some(entry) = queue.entries.remove(&place) {
+                queue.cost = queue.cost.saturating_sub(entry.ask.cost());
+                // Set under the queue's lock: who leaves now finds either the entry here or the batch there.
+                drop(entry.running.set(Arc::clone(running)));
+                entries.push(entry);
+            }
+        }
+        queue.running += 1;
+        self.readings.depth.set(queue.entries.len() as f64);
+        Some(Taken::new(entries, now))
+    }
+
+    /// The places of the next batch: the first that waits, and of those behind it what fits.
+    fn pick(&self, queue: &mut Queue<Q, A>, now: Instant) -> Option<Vec<Place>> {
+        let expired: Vec<Place> = queue
+            .entries
+            .iter()
+            .take(WINDOW)
+            .filter(|(_, entry)| entry.ask.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(place, _)| *place)
+            .collect();
+        for place in expired {
+            if let Some(entry) = queue.entries.remove(&place) {
+                queue.cost = queue.cost.saturating_sub(entry.ask.cost());
+                self.readings.expired.increment(1);
+                self.readings.saved(entry.ask.cost(), 0.0);
+                drop(entry.answer.send(Err(Rejected::Expired)));
+            }
+        }
+        // Instances that wait for work get their share of it.
+        let free = (self.limits.instances - queue.running.min(self.limits.instances - 1)).max(1);
+        let share = queue.cost.div_ceil(free).clamp(1, self.limits.max_batch_cost.max(1));
+        let mut candidates = queue.entries.iter().take(WINDOW);
+        let (place, first) = candidates.next()?;
+        let (mut places, mut rows, mut widest, mut real) = (vec![*place], first.ask.rows, first.ask.width, first.ask.cost());
+        let mut ends = Vec::new();
+        if self.limits.preferred_rows.contains(&rows) {
+            ends.push((places.len(), rows));
+        }
+        for (place, entry) in candidates {
+            if rows * widest >= share {
+                break;
+            }
+            if entry.ask.key != first.ask.key {
+                continue;
+            }
+            let (more, wider) = (rows + entry.ask.rows, widest.max(entry.ask.width));
+            let (padded, used) = (more.saturating_mul(wider), real + entry.ask.cost());
+            if padded > self.limits.max_batch_cost || (padded - used) as f64 > self.limits.max_padding * padded as f64 {
+                continue;
+            }
+            (rows, widest, real) = (more, wider, used);
+            places.push(*place);
+            if self.limits.preferred_rows.contains(&rows) {
+                ends.push((places.len(), rows));
+            }
+        }
+        if let Some((length, _)) = ends.last() {
+            places.truncate(*length);
+        }
+        Some(places)
+    }
+
+    /// A piece of work has ended; `ran` where it had taken a batch.
+    pub(crate) fn ended(self: &Arc<Self>, ran: bool) {
+        {
+            let mut queue = self.lock();
+            queue.working = queue.working.saturating_sub(1);
+            if ran {
+                queue.running = queue.running.saturating_sub(1);
+            }
+        }
+        self.hand_out();
+    }
+
+    /// A piece of work was dropped unrun, because the model has gone: nobody will answer those that wait.
+    pub(crate) fn abandon(&self) {
+        let left = {
+            let mut queue = self.lock();
+            queue.working = queue.working.saturating_sub(1);
+            queue.cost = 0;
+            std::mem::take(&mut queue.entries)
+        };
+        for (_, entry) in left {
+            drop(entry.answer.send(Err(Rejected::Unanswered)));
+        }
+    }
+}
+
+/// A requester's hold on its entry. Dropping it withdraws the entry, or its interest in the batch that runs.
+pub(crate) struct Waiting<Q: Send + 'static, A: Send + 'static> {
+    shared: Arc<Shared<Q, A>>,
+    place: Place,
+    answered: oneshot::Receiver<Result<A, Rejected>>,
+    running: Arc<OnceLock<Arc<Running>>>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Waiting<Q, A> {
+    pub(crate) async fn answer(mut self) -> Result<A, Rejected> {
+        (&mut self.answered).await.unwrap_or(Err(Rejected::Unanswered))
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Drop for Waiting<Q, A> {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get() {
+            running.leave();
+            return;
+        }
+        let left = {
+            let mut queue = self.shared.lock();
+            match queue.entries.entry(self.place) {
+                Slot::Occupied(entry) => {
+                    let entry = entry.remove();
+                    queue.cost = queue.cost.saturating_sub(entry.ask.cost());
+                    Some(entry)
+                }
+                Slot::Vacant(_) => None,
+            }
+        };
+        match left {
+            Some(entry) => {
+                self.shared.readings.withdrawn.increment(1);
+                self.shared.readings.saved(entry.ask.cost(), 0.0);
+            }
+            // Taken between the look above and the lock.
+            None => self.running.get().into_iter().for_each(|running| running.leave()),
+        }
+    }
+}

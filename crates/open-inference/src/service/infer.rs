@@ -1,0 +1,42 @@
+use std::time::Instant;
+
+use quintet_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice};
+
+use super::Service;
+use crate::{Error, Graph, answer, parameters, request};
+
+/// Requests of one stream that are run at once: enough to be batched, few enough that a client that does not read its
+/// answers stops being read from.
+pub(super) const AT_ONCE: usize = 64;
+
+impl Service {
+    pub(super) async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Error> {
+        let graph = self.hosts.graph(&request.model_name, &request.model_version)?;
+        let begun = Instant::now();
+        let outcome = self.infer_on(&graph, request).await;
+        graph.statistics.ended(begun.elapsed(), outcome.is_ok());
+        outcome
+    }
+
+    async fn infer_on(&self, graph: &Graph, mut request: ModelInferRequest) -> Result<ModelInferResponse, Error> {
+        let ask = parameters::ask(&request.parameters)?;
+        let wanted = answer::wanted(graph, &request)?;
+        let inputs = request::inputs(graph, &mut request, &self.regions)?;
+        let outputs = graph.run(inputs, ask).await?;
+        answer::response(graph, &request, &wanted, &outputs, &self.regions)
+    }
+
+    /// A request of a stream: an error is its answer, and the stream goes on.
+    pub(super) async fn infer_one_of_many(&self, request: ModelInferRequest) -> ModelStreamInferResponse {
+        let (id, model_name) = (request.id.clone(), request.model_name.clone());
+        let (error_message, mut response) = match self.infer(request).await {
+            Ok(response) => (String::new(), response),
+            // Clients read nothing else of an error in a stream.
+            Err(error) => (error.to_string(), ModelInferResponse { id, model_name, ..ModelInferResponse::default() }),
+        };
+        // Each request has one answer, which is its last.
+        let is_final = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+        response.parameters.insert("triton_final_response".to_owned(), is_final);
+        ModelStreamInferResponse { error_message, infer_response: Some(response) }
+    }
+}

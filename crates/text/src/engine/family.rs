@@ -1,0 +1,46 @@
+use std::collections::BTreeMap;
+
+use quintet_open_inference::{Graph, Hosted};
+
+use super::{decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq};
+
+/// A loaded model, by its family.
+#[derive(Debug)]
+pub enum Engine {
+    /// GPT and the like.
+    Decoder(Decoder),
+    /// T5 and the like.
+    Seq2Seq(Seq2Seq),
+    /// BERT and the like.
+    Encoder(Encoder),
+}
+
+impl Hosted for Engine {
+    fn graphs(&self) -> &[Graph] {
+        match self {
+            Self::Decoder(decoder) => decoder.graphs(),
+            Self::Seq2Seq(pair) => pair.graphs(),
+            Self::Encoder(encoder) => encoder.graphs(),
+        }
+    }
+}
+
+impl Engine {
+    /// How many nodes of its graphs each provider runs.
+    pub fn provider_nodes(&self) -> &BTreeMap<String, u32> {
+        match self {
+            Self::Decoder(decoder) => &decoder.info().graph.provider_nodes,
+            Self::Seq2Seq(pair) => &pair.info().provider_nodes,
+            Self::Encoder(encoder) => encoder.provider_nodes(),
+        }
+    }
+
+    /// The most tokens of a sequence, an input or a text.
+    pub fn max_tokens(&self) -> usize {
+        match self {
+            Self::Decoder(decoder) => decoder.info().context,
+            Self::Seq2Seq(pair) => pair.info().max_tokens,
+            Self::Encoder(encoder) => encoder.max_tokens(),
+        }
+    }
+}
