@@ -2,6 +2,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use tonic::transport::Channel;
@@ -32,10 +33,30 @@ pub(crate) fn run(name: &str, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+/// The most of a log that is kept.
+const MOST_LOG: usize = 8 << 20;
+
+/// Whether the long form of a test is asked for: `scripts/test --soak`.
+#[allow(clippy::disallowed_methods, reason = "the test script says it this way")]
+pub(crate) fn soaks() -> bool {
+    std::env::var_os("QUINTET_TEST_SOAK").is_some()
+}
+
+/// The value of a metric: the sum over its samples whose labels hold all of `labels`; 0 where there is none.
+pub(crate) fn metric(page: &str, name: &str, labels: &[&str]) -> f64 {
+    let samples = page.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with([' ', '{'])) && labels.iter().all(|label| line.contains(label))
+    });
+    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 /// A serving process. It is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: String,
+    log: Arc<Mutex<String>>,
+    reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Process {
@@ -47,7 +68,9 @@ impl Process {
     /// A serving program on a free port, ready.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
         let mut command = command(name, arguments);
-        command.args(["--listen", "127.0.0.1:0"]);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -58,13 +81,39 @@ impl Process {
         };
         let address = address.to_owned();
         // Somebody must read the log, or a full pipe would hold the process up.
-        let mut log = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, address }
+        let (lines, log) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::new(Mutex::new(String::new())));
+        let kept = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                if kept.len() < MOST_LOG {
+                    kept.push_str(&line);
+                    kept.push('\n');
+                }
+            }
+        });
+        Self { child, address, log, reader: Some(reader) }
     }
 
     pub(crate) async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    /// What the process has logged, up to some megabytes.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The process's memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    /// Ends the process as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -75,6 +124,18 @@ impl Process {
     pub(crate) fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Asks the process to end, and gives all that it has logged.
+    pub(crate) async fn end(mut self) -> String {
+        self.terminate();
+        tokio::task::spawn_blocking(move || {
+            assert!(self.child.wait().unwrap().success());
+            self.reader.take().unwrap().join().unwrap();
+            self.log()
+        })
+        .await
+        .unwrap()
     }
 
     /// Waits for the process to end.
@@ -89,9 +150,14 @@ impl Process {
 
     /// The answer to a plain HTTP request.
     pub(crate) async fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+    }
+
+    /// The answer to these very bytes.
+    pub(crate) async fn send(&self, request: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(&self.address).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer

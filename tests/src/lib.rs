@@ -16,9 +16,15 @@ mod apart;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod deadlines;
+#[cfg(test)]
 mod evaluation;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod floors;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod image;
 #[cfg(test)]
@@ -28,6 +34,12 @@ mod open_inference;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
+mod repository;
+#[cfg(test)]
+mod security;
+#[cfg(test)]
 mod setup;
+#[cfg(test)]
+mod telemetry;
 #[cfg(test)]
 mod text;

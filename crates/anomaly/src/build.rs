@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use quintet_onnx::{Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_onnx::{Control, Hosting, ModelFolder, Registry, Repository, Runtime};
 use quintet_open_inference::Host;
 use quintet_proto::anomaly::v1::anomaly_service_server::AnomalyServiceServer;
 use quintet_serving::{command::BuildError, component::Component, config::environment, server::Server};
+
+use tonic::codec::CompressionEncoding;
 
 use crate::{Config, Error, Settings, engine::Vae, service::AnomalyService};
 
@@ -40,10 +42,14 @@ pub fn build(config: &Config, server: &Server, runtime: &Runtime, repository: &R
     let service = AnomalyService { models: models.clone(), default: config.default_model.clone() };
     let grpc = AnomalyServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)
-        .max_encoding_message_size(server.config().max_response_bytes);
+        .max_encoding_message_size(server.config().max_response_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
+    // Where models come and go, having none is no fault.
+    let comes_and_goes = repository.control() != Control::None;
     let (ready, generation) = (models.clone(), models.clone());
     let component = Component::new(NAME)
-        .ready_while(move || !ready.is_empty())
+        .ready_while(move || comes_and_goes || !ready.is_empty())
         .cacheable(&["Reconstruct"], move || generation.generation())
         .register(move |routes| {
             routes.add_service(grpc);

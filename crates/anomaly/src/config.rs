@@ -14,7 +14,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     /// The model that an empty `model` means; empty = the first by name.
     pub default_model: String,
-    /// Copies of a model that run at once.
+    /// Copies of a model that run at once; 0 = as the processors and its size suggest.
     pub instances: usize,
     /// Most samples that are run together.
     pub max_batch_rows: usize,
@@ -37,7 +37,7 @@ impl Config {
                 faults.push(format!("anomaly.{key} = {value}: must be {least} to {most}"));
             }
         };
-        within("instances", self.instances, 1, 64);
+        within("instances", self.instances, 0, 64);
         within("max_batch_rows", self.max_batch_rows, 1, 65_536);
         within("max_queue_rows", self.max_queue_rows, 4096, 1 << 24);
         within("max_delay_ms", self.max_delay_ms as usize, 0, 10_000);

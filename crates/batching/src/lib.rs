@@ -145,22 +145,32 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
     /// Waits for the answer to a request. Dropping the future withdraws the request.
     pub async fn submit(&self, request: Q, ask: Ask) -> Result<A, Rejected> {
         let mut waiting = self.shared.enter(std::iter::once(request), ask)?;
-        self.shared.gather(&ask).await;
-        match waiting.pop() {
-            Some(waiting) => waiting.answer().await,
-            None => Err(Rejected::Unanswered),
-        }
+        let waiting = waiting.pop().ok_or(Rejected::Unanswered)?;
+        self.gathered(&ask, waiting.answer()).await
     }
 
     /// The same for several requests of one cost each: they enter the queue together or not at all.
     pub async fn submit_all(&self, requests: Vec<Q>, each: Ask) -> Result<Vec<A>, Rejected> {
         let waiting = self.shared.enter(requests.into_iter(), each)?;
-        self.shared.gather(&each).await;
-        let mut answers = Vec::with_capacity(waiting.len());
-        for waiting in waiting {
-            answers.push(waiting.answer().await?);
+        let answers = async {
+            let mut answers = Vec::with_capacity(waiting.len());
+            for waiting in waiting {
+                answers.push(waiting.answer().await?);
+            }
+            Ok(answers)
+        };
+        self.gathered(&each, answers).await
+    }
+
+    /// Waits for answers while others may gather; another's turn may bring them before the delay is over.
+    async fn gathered<T>(&self, ask: &Ask, answers: impl Future<Output = Result<T, Rejected>>) -> Result<T, Rejected> {
+        let mut answers = std::pin::pin!(answers);
+        tokio::select! {
+            biased;
+            answers = &mut answers => return answers,
+            () = self.shared.gather(ask) => (),
         }
-        Ok(answers)
+        answers.await
     }
 }
 

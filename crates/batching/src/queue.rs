@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry as Slot},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -19,6 +19,13 @@ use crate::{
 
 /// How many of those that wait a batch is picked from.
 const WINDOW: usize = 1024;
+
+/// Work that takes less than this together is not spread over instances: waking another thread costs more than it gains.
+const WORTH_SPREADING_SECONDS: f64 = 300e-6;
+
+/// The part of the last batch's time that an instance waits for the requesters of that batch to come back: those that were
+/// answered together tend to ask together, and a batch begun with the first of them would leave out the others.
+const RETURN_PART: u32 = 16;
 
 /// A place in the queue: priority, then age.
 type Place = (u8, u64);
@@ -40,12 +47,16 @@ pub(crate) struct Queue<Q, A> {
     working: usize,
     /// Of these, those that have taken their batch.
     running: usize,
+    /// Requests of the last batch, and how long it ran.
+    last: (usize, Duration),
 }
 
 pub(crate) struct Shared<Q: Send + 'static, A: Send + 'static> {
     pub(crate) limits: Limits,
     pub(crate) readings: Readings,
     queue: Mutex<Queue<Q, A>>,
+    /// Told when something enters.
+    entered: Condvar,
     next: AtomicU64,
     execute: Box<Executor<Q, A>>,
 }
@@ -54,8 +65,8 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
     pub(crate) fn new(model: &str, mut limits: Limits, execute: Box<Executor<Q, A>>) -> Arc<Self> {
         limits.instances = limits.instances.max(1);
         limits.max_queue_cost = limits.max_queue_cost.max(1);
-        let queue = Queue { entries: BTreeMap::new(), cost: 0, working: 0, running: 0 };
-        Arc::new(Self { limits, readings: Readings::new(model), queue: Mutex::new(queue), next: AtomicU64::new(0), execute })
+        let queue = Queue { entries: BTreeMap::new(), cost: 0, working: 0, running: 0, last: (0, Duration::ZERO) };
+        Arc::new(Self { limits, readings: Readings::new(model), queue: Mutex::new(queue), entered: Condvar::new(), next: AtomicU64::new(0), execute })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<Q, A>> {
@@ -69,8 +80,8 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
         let mut waiting = Vec::with_capacity(count);
         {
             let mut queue = self.lock();
-            // What alone costs more than the whole queue may still wait where nothing else does.
-            if !queue.entries.is_empty() && queue.cost.saturating_add(cost) > self.limits.max_queue_cost {
+            // One request that alone costs more than the whole queue may still wait where nothing else does; many may not.
+            if (count > 1 || !queue.entries.is_empty()) && queue.cost.saturating_add(cost) > self.limits.max_queue_cost {
                 return Err(Rejected::Full { waiting: queue.cost, limit: self.limits.max_queue_cost });
             }
             let since = Instant::now();
@@ -84,6 +95,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             queue.cost += cost;
             self.readings.depth.set(queue.entries.len() as f64);
         }
+        self.entered.notify_all();
         if self.limits.max_delay.is_zero() {
             self.hand_out();
         }
@@ -95,14 +107,6 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
         if self.limits.max_delay.is_zero() {
             return;
         }
-        // A requester that goes away meanwhile must not leave the others waiting.
-        struct HandOut<'a, Q: Send + 'static, A: Send + 'static>(&'a Arc<Shared<Q, A>>);
-        impl<Q: Send + 'static, A: Send + 'static> Drop for HandOut<'_, Q, A> {
-            fn drop(&mut self) {
-                self.0.hand_out();
-            }
-        }
-        let _hand_out = HandOut(self);
         let full = {
             let queue = self.lock();
             let rows: usize = queue.entries.values().take(WINDOW).map(|entry| entry.ask.rows).sum();
@@ -112,6 +116,8 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             let deadline = Instant::now() + self.limits.max_delay;
             tokio::time::sleep_until(ask.deadline.map_or(deadline, |until| until.min(deadline)).into()).await;
         }
+        // Each that waits has a timer of its own, so one that goes away meanwhile leaves nobody waiting.
+        self.hand_out();
     }
 
     /// Hands out work while something waits and an instance is free.
@@ -124,6 +130,10 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
                 if queue.working >= self.limits.instances || queue.entries.len() <= idle {
                     return;
                 }
+                // What runs will take the rest when it has ended.
+                if queue.working > 0 && !self.is_worth_spreading(queue.cost) {
+                    return;
+                }
                 queue.working += 1;
             }
             (self.execute)(Work::new(Arc::clone(self)));
@@ -132,7 +142,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
 
     /// Takes the next batch; `None` where nothing waits any more.
     pub(crate) fn take(&self, running: &Arc<Running>) -> Option<Taken<Q, A>> {
-        let mut queue = self.lock();
+        let mut queue = self.wait_for_return(self.lock());
         let now = Instant::now();
         let places = self.pick(&mut queue, now)?;
         let mut entries = Vec::with_capacity(places.len());
@@ -148,6 +158,27 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
         queue.running += 1;
         self.readings.depth.set(queue.entries.len() as f64);
         Some(Taken::new(entries, now))
+    }
+
+    fn is_worth_spreading(&self, cost: usize) -> bool {
+        // Before the first batch nobody knows.
+        self.readings.seconds(cost).is_none_or(|seconds| seconds >= WORTH_SPREADING_SECONDS)
+    }
+
+    /// Waits a moment for the requesters that were answered together last time; see [`RETURN_PART`].
+    fn wait_for_return<'a>(&self, mut queue: MutexGuard<'a, Queue<Q, A>>) -> MutexGuard<'a, Queue<Q, A>> {
+        let (expected, ran) = queue.last;
+        let until = Instant::now() + ran / RETURN_PART;
+        while queue.entries.len() < expected && queue.cost < self.limits.max_batch_cost {
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
+            queue = self.entered.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue
+    }
+
+    /// A batch of so many requests has run for so long.
+    pub(crate) fn ran(&self, requests: usize, time: Duration) {
+        self.lock().last = (requests, time);
     }
 
     /// The places of the next batch: the first that waits, and of those behind it what fits.
@@ -168,7 +199,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             }
         }
         // Instances that wait for work get their share of it.
-        let free = (self.limits.instances - queue.running.min(self.limits.instances - 1)).max(1);
+        let free = if self.is_worth_spreading(queue.cost) { self.limits.instances - queue.running.min(self.limits.instances - 1) } else { 1 };
         let share = queue.cost.div_ceil(free).clamp(1, self.limits.max_batch_cost.max(1));
         let mut candidates = queue.entries.iter().take(WINDOW);
         let (place, first) = candidates.next()?;

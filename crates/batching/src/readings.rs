@@ -42,9 +42,14 @@ impl Readings {
         self.pace.store(after.to_bits(), Ordering::Relaxed);
     }
 
+    /// How long work of this cost takes; `None` before the first batch.
+    pub(crate) fn seconds(&self, cost: usize) -> Option<f64> {
+        Some(self.pace()).filter(|pace| *pace > 0.0).map(|pace| pace * cost as f64)
+    }
+
     /// Work of this cost was not done, but for the seconds that it had run already.
     pub(crate) fn saved(&self, cost: usize, elapsed: f64) {
-        self.reclaimed.increment((self.pace() * cost as f64 - elapsed).max(0.0));
+        self.reclaimed.increment((self.seconds(cost).unwrap_or(0.0) - elapsed).max(0.0));
     }
 
     fn pace(&self) -> f64 {

@@ -64,7 +64,9 @@ impl<Q: Send + 'static, A: Send + 'static> Work<Q, A> {
         }
         shared.readings.rows.record(rows as f64);
         let results = run(Batch { requests, rows, waited });
-        let seconds = begun.elapsed().as_secs_f64();
+        let time = begun.elapsed();
+        let seconds = time.as_secs_f64();
+        shared.ran(count, time);
         if running.end() {
             shared.readings.ran(rows * widest, seconds);
         } else {

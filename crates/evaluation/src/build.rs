@@ -11,6 +11,8 @@ use quintet_serving::{
     server::Server,
 };
 
+use tonic::codec::CompressionEncoding;
+
 use crate::{
     Config, Error, Settings,
     engine::{classifier::Classifier, datasets, jobs::Jobs},
@@ -59,7 +61,9 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
     let service = EvaluationService { evaluator, jobs: jobs.clone() };
     let grpc = EvaluationServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)
-        .max_encoding_message_size(server.config().max_response_bytes);
+        .max_encoding_message_size(server.config().max_response_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
     let component = Component::new(NAME)
         .register(move |routes| {
             routes.add_service(grpc);

@@ -14,7 +14,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     /// The model that an empty `model` means; empty = the first by name.
     pub default_model: String,
-    /// Copies of a model that run at once.
+    /// Copies of a model that run at once; 0 = as the processors and its size suggest.
     pub instances: usize,
     /// Most images that are run together.
     pub max_batch_images: usize,
@@ -33,7 +33,7 @@ impl Config {
                 faults.push(format!("image.{key} = {value}: must be {least} to {most}"));
             }
         };
-        within("instances", self.instances, 1, 64);
+        within("instances", self.instances, 0, 64);
         within("max_batch_images", self.max_batch_images, 1, 4096);
         within("max_queue_images", self.max_queue_images, 4096, 1 << 24);
         within("max_delay_ms", self.max_delay_ms as usize, 0, 10_000);

@@ -12,6 +12,10 @@ use crate::{Error, ServingSettings, repository::is_plain};
 /// The largest manifest.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
+/// Instances of a model where nobody says how many, and the most bytes of its files then.
+const MOST_INSTANCES: usize = 8;
+const SMALL_BYTES: u64 = 256 << 20;
+
 /// The name of the file that makes a folder a model folder.
 pub(crate) const MANIFEST: &str = "quintet.toml";
 
@@ -104,7 +108,7 @@ impl ModelFolder {
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            let data = entry.metadata().map_err(unreadable)?;
+            let data = std::fs::metadata(entry.path()).map_err(unreadable)?;
             if let Some(name) = entry.file_name().to_str().filter(|name| is_plain(name) && data.is_file()) {
                 files.insert(name.to_owned(), format!("{} {:?}", data.len(), data.modified().ok()));
             }
@@ -176,10 +180,36 @@ impl ModelFolder {
         self.manifest.sha256.keys().filter_map(|name| std::fs::metadata(self.path.join(name)).ok()).map(|file| file.len()).sum()
     }
 
-    /// Checks every file against its hash.
-    pub fn verify(&self) -> Result<(), Error> {
+    /// The folder with the arrangement of its instances settled: as many as its own settings say, else `configured`; where
+    /// that is 0, one for each processor, up to 8, if the model is small enough to be held so often, else one. Where there
+    /// is an instance for each processor, each runs on its own thread alone: that gives the most throughput, since no two
+    /// of them wait for the same threads. Otherwise instances share the process's pool.
+    #[must_use]
+    pub fn arranged(&self, configured: usize) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut folder = self.clone();
+        let serving = &mut folder.manifest.serving;
+        let count = match serving.instances.unwrap_or(configured) {
+            0 if self.size() <= SMALL_BYTES => processors.min(MOST_INSTANCES),
+            0 => 1,
+            count => count,
+        };
+        serving.instances = Some(count);
+        if count >= processors && count > 1 {
+            serving.threads = serving.threads.or(Some(1));
+        }
+        folder
+    }
+
+    /// How many instances of the model run at once.
+    pub fn instances(&self) -> usize {
+        self.manifest.serving.instances.unwrap_or(1).max(1)
+    }
+
+    /// Checks that every file that is named lies in the folder.
+    pub(crate) fn check_paths(&self) -> Result<(), Error> {
         let whole = self.path.canonicalize().map_err(|error| self.broken(MANIFEST, error.to_string()))?;
-        for (name, expected) in &self.manifest.sha256 {
+        for name in self.manifest.sha256.keys() {
             // A name that leaves the folder would let a manifest read any file of the machine; so would a link.
             if !is_plain(name) {
                 return Err(self.broken(name, "it is not a plain file name"));
@@ -188,9 +218,14 @@ impl ModelFolder {
             if !real.starts_with(&whole) {
                 return Err(self.broken(name, "it is a link that leaves the folder"));
             }
-            if self.is_bare {
-                continue;
-            }
+        }
+        Ok(())
+    }
+
+    /// Checks every file against its hash; a folder without a manifest has none.
+    pub fn verify(&self) -> Result<(), Error> {
+        self.check_paths()?;
+        for (name, expected) in self.manifest.sha256.iter().filter(|_| !self.is_bare) {
             let actual = sha256(&self.path.join(name)).map_err(|error| self.broken(name, error.to_string()))?;
             if !actual.eq_ignore_ascii_case(expected) {
                 return Err(self.broken(name, format!("its SHA-256 is {actual}, {MANIFEST} says {expected}")));

@@ -41,7 +41,8 @@ impl Provider {
 }
 
 fn cpu(_device: u16) -> ExecutionProviderDispatch {
-    CPU::default().build().error_on_failure()
+    // The arena keeps what a run needs for the next one: without it each run would ask the system for it anew.
+    CPU::default().with_arena_allocator(true).build().error_on_failure()
 }
 
 fn cuda(device: u16) -> ExecutionProviderDispatch {

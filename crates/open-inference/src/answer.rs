@@ -42,6 +42,17 @@ fn one(graph: &Graph, index: usize, output: &InferRequestedOutputTensor) -> Resu
     Ok(Wanted { place, window: Window::of(&output.parameters)?, classes: classes.map(|classes| usize::try_from(classes).unwrap_or(usize::MAX)) })
 }
 
+/// Bytes of what will be sent for so many rows, as far as the graph's shapes tell.
+pub(crate) fn expected_bytes(graph: &Graph, wanted: &[Wanted], rows: usize) -> usize {
+    let of = |wanted: &Wanted| {
+        let info = graph.info.outputs.get(wanted.place).filter(|_| wanted.window.is_none() && wanted.classes.is_none())?;
+        let first = info.shape.first().copied().flatten().unwrap_or(rows);
+        let rest = info.shape.iter().skip(1).try_fold(1usize, |product, size| product.checked_mul((*size)?));
+        first.checked_mul(rest?)?.checked_mul(info.element.size())
+    };
+    wanted.iter().filter_map(of).fold(0, usize::saturating_add)
+}
+
 /// The response, with what was asked for of a run's outputs.
 pub(crate) fn response(
     graph: &Graph,

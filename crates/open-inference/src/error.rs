@@ -15,6 +15,14 @@ pub enum Error {
         /// The names there are.
         known: Vec<String>,
     },
+    /// The repository has nothing to load for a model.
+    #[error("the repository holds no version of '{name}' that is to be served; it holds: {}", known.join(", "))]
+    NotInRepository {
+        /// The model asked for.
+        name: String,
+        /// What the repository holds, as NAME@VERSION.
+        known: Vec<String>,
+    },
     /// The model is not loaded in that version.
     #[error(transparent)]
     Missing(#[from] Missing),
@@ -66,7 +74,7 @@ impl ServiceError for Error {
             Kind::InvalidArgument(vec![FieldViolation { field: field.to_owned(), description: description.to_owned() }])
         };
         match self {
-            Self::UnknownGraph { .. } | Self::Missing(_) => Kind::NotFound,
+            Self::UnknownGraph { .. } | Self::NotInRepository { .. } | Self::Missing(_) => Kind::NotFound,
             Self::Invalid { field, description } => invalid(field, description),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(100) },
             Self::Expired => Kind::DeadlineExceeded,
@@ -87,7 +95,7 @@ impl ServiceError for Error {
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::UnknownGraph { .. } => "UNKNOWN_MODEL",
+            Self::UnknownGraph { .. } | Self::NotInRepository { .. } => "UNKNOWN_MODEL",
             Self::Missing(missing) => missing.reason(),
             Self::Invalid { .. } => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",

@@ -111,26 +111,36 @@ impl Graph {
         let since = Instant::now();
         let rows = inputs.first().and_then(|input| input.shape.first().copied()).unwrap_or(1);
         let same = inputs.iter().all(|input| input.shape.first() == Some(&rows));
-        if !self.batches || !same || rows == 0 {
+        if self.batches && !same {
+            let rows: Vec<usize> = inputs.iter().filter_map(|input| input.shape.first().copied()).collect();
+            return Err(Error::invalid("inputs", format!("they have {rows:?} rows: the graph's inputs are one batch, and need as many each")));
+        }
+        // Rows without elements cost no bytes, and so could be any number.
+        let is_empty = inputs.iter().all(|input| input.bytes.is_empty());
+        if !self.batches || rows == 0 || is_empty {
             let call = Call { inputs, rows: 1, since };
             // Costs as much as a whole batch, and so shares it with nobody.
             let alone = Ask { rows: self.limits.max_batch_cost, ..ask };
             return self.batcher.submit(call, alone).await?.map_err(Error::Run);
+        }
+        if rows > self.limits.max_queue_cost {
+            let description = format!("{rows} rows: at most {} wait and run for this graph at once", self.limits.max_queue_cost);
+            return Err(Error::invalid("inputs[0].shape", description));
         }
         let pieces = self.pieces(rows);
         let each = Ask { rows: rows.div_ceil(pieces), key: key(&inputs), ..ask };
         if pieces == 1 {
             return self.batcher.submit(Call { inputs, rows, since }, each).await?.map_err(Error::Run);
         }
-        let calls = (0..rows)
-            .step_by(each.rows)
-            .map(|start| {
-                let end = rows.min(start + each.rows);
-                let inputs: Result<_, Error> =
-                    self.info.inputs.iter().zip(&inputs).map(|(info, input)| run::rows_of(info, input, start..end)).collect();
-                Ok(Call { inputs: inputs?, rows: end - start, since })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
+        let mut calls: Vec<Call> = Vec::new();
+        for (info, input) in self.info.inputs.iter().zip(&inputs) {
+            for (index, piece) in run::pieces(info, input, each.rows)?.into_iter().enumerate() {
+                match calls.get_mut(index) {
+                    Some(call) => call.inputs.push(piece),
+                    None => calls.push(Call { rows: piece.shape.first().copied().unwrap_or(0), inputs: vec![piece], since }),
+                }
+            }
+        }
         let answers = self.batcher.submit_all(calls, each).await?;
         run::join(answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(Error::Run)?)
     }
@@ -139,7 +149,8 @@ impl Graph {
     fn pieces(&self, rows: usize) -> usize {
         let least = rows.div_ceil(self.limits.max_batch_cost.max(1));
         let worth = self.statistics.nanoseconds_per_row() * rows as f64 >= WORTH_SPREADING_NANOSECONDS;
-        let spread = if worth { self.limits.instances.min(rows) } else { 1 };
+        // Twice as many pieces as instances, so that the last one to finish has little left.
+        let spread = if worth && self.limits.instances > 1 { (2 * self.limits.instances).min(rows.div_ceil(4)) } else { 1 };
         least.max(spread)
     }
 }

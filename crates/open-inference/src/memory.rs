@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,6 +20,9 @@ use crate::{
 
 /// Where the system keeps POSIX shared memory objects.
 const FOLDER: &str = "/dev/shm";
+
+/// The most bytes of texts in a region.
+const MAX_TEXTS: u64 = 1 << 28;
 
 /// The most regions at once.
 const MAX_REGIONS: usize = 1024;
@@ -120,8 +123,14 @@ impl Regions {
         Ok(region)
     }
 
-    pub(crate) fn read(&self, window: &Window) -> Result<Bytes, Error> {
+    /// The bytes of a window; `expected` is how many the tensor has, where its shape tells.
+    pub(crate) fn read(&self, window: &Window, expected: Option<usize>) -> Result<Bytes, Error> {
         let region = self.find(window)?;
+        // A region may be larger than any memory; a tensor is not.
+        let most = expected.map_or(MAX_TEXTS, |expected| expected as u64);
+        if window.size > most || (expected.is_some() && window.size < most) {
+            return Err(Error::invalid("shared_memory_byte_size", format!("{}: the tensor has {most}", window.size)));
+        }
         let mut bytes = vec![0; usize::try_from(window.size).unwrap_or(usize::MAX)];
         region.file.read_exact_at(&mut bytes, region.offset + window.offset).map_err(|error| gone(&window.region, &error))?;
         Ok(bytes.into())
@@ -139,7 +148,8 @@ impl Regions {
 }
 
 fn open(path: &PathBuf) -> std::io::Result<File> {
-    File::options().read(true).write(true).open(path)
+    // Whoever puts a link in the object's place after the look at it gets an error.
+    File::options().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 fn unknown(field: &str, name: &str) -> Error {
@@ -188,17 +198,18 @@ mod tests {
     fn what_a_region_holds_is_read_and_written_within_it() {
         let (folder, regions) = regions();
         regions.register("r", "/object", 2, 6).unwrap();
-        assert_eq!(&regions.read(&window("r", 1, 3)).unwrap()[..], [4, 5, 6]);
+        assert_eq!(&regions.read(&window("r", 1, 3), Some(3)).unwrap()[..], [4, 5, 6]);
         regions.write(&window("r", 0, 2), &[9, 9]).unwrap();
         assert_eq!(std::fs::read(folder.path().join("object")).unwrap(), [1, 2, 9, 9, 5, 6, 7, 8]);
         assert!(regions.write(&window("r", 0, 2), &[9; 3]).is_err());
+        assert!(regions.read(&window("r", 0, 3), Some(4)).is_err());
         for outside in [window("r", 4, 3), window("r", u64::MAX, 2), window("r", 7, 0), window("s", 0, 1)] {
-            assert!(regions.read(&outside).is_err(), "{outside:?}");
+            assert!(regions.read(&outside, None).is_err(), "{outside:?}");
         }
         assert!(matches!(regions.register("r", "object", 0, 1), Err(Error::Exists(_))));
         // The client may shrink its object at any time.
         std::fs::write(folder.path().join("object"), [1]).unwrap();
-        assert!(regions.read(&window("r", 0, 6)).is_err());
+        assert!(regions.read(&window("r", 0, 6), Some(6)).is_err());
         regions.unregister("");
         assert!(regions.status("").unwrap().is_empty() && regions.status("r").is_err());
     }

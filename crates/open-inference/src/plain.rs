@@ -58,11 +58,12 @@ pub(crate) fn plain_models(runtime: &Runtime, repository: &Repository) -> Result
 
 impl PlainModel {
     fn load(folder: &ModelFolder, runtime: &Runtime, verify: bool) -> Result<Self, OnnxError> {
+        let folder = &folder.arranged(0);
         let section: Section = folder.section()?;
         // Nobody made golden pairs for a bare graph; a folder that has them is held to them.
         let verify = verify && folder.has(quintet_onnx::golden::FILE);
         let serving = &folder.manifest.serving;
-        let count = serving.instances.unwrap_or(1);
+        let count = folder.instances();
         let (opened, runtime) = (folder.clone(), runtime.clone());
         let open = move |is_first: bool| -> Result<(Graphs, Vec<GraphInfo>), OnnxError> {
             let sessions: Vec<Session> =

@@ -41,7 +41,7 @@ pub(crate) fn inputs(graph: &Graph, request: &mut ModelInferRequest, regions: &R
         let contents = input.contents.take();
         let window = Window::of(&input.parameters)?;
         let (bytes, is_typed) = match (window, contents) {
-            (Some(window), None) => (regions.read(&window)?, false),
+            (Some(window), None) => (regions.read(&window, byte_count(element, &shape))?, false),
             (Some(_), Some(_)) => return Err(Error::invalid(format!("inputs[{index}]"), "has contents and a shared memory region: one of them")),
             (None, Some(contents)) => (typed(index, element, contents)?, true),
             (None, None) => {
@@ -74,8 +74,24 @@ fn shape(index: usize, input: &InferInputTensor, info: &TensorInfo) -> Result<Ve
         })
 }
 
+/// Bytes of a tensor of this shape; `None` for texts, which have no fixed size, and where there is no such number.
+fn byte_count(element: ElementType, shape: &[usize]) -> Option<usize> {
+    let count = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
+    if element == ElementType::Text { None } else { count.checked_mul(element.size()) }
+}
+
+/// The most elements that a shape without bytes may have in its other dimensions: kernels allocate by them.
+const MAX_EMPTY: usize = 1 << 16;
+
 /// Whether the bytes fill the shape.
 fn fits(index: usize, element: ElementType, shape: &[usize], bytes: &[u8], is_typed: bool) -> Result<(), Error> {
+    let others = shape.iter().filter(|size| **size > 0).try_fold(1usize, |product, size| product.checked_mul(*size));
+    if bytes.is_empty() && shape.contains(&0) && others.is_none_or(|others| others > MAX_EMPTY) {
+        return Err(Error::invalid(
+            format!("inputs[{index}].shape"),
+            format!("{shape:?}: an empty tensor may have dimensions of {MAX_EMPTY} together"),
+        ));
+    }
     let field = if is_typed { format!("inputs[{index}].contents") } else { format!("inputs[{index}]") };
     let count = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
     if element == ElementType::Text {
@@ -89,6 +105,10 @@ fn fits(index: usize, element: ElementType, shape: &[usize], bytes: &[u8], is_ty
             if let Err(error) = std::str::from_utf8(text) {
                 return Err(Error::invalid(field, format!("element {texts} is not UTF-8: {error}")));
             }
+            // The runtime takes texts as C does.
+            if text.contains(&0) {
+                return Err(Error::invalid(field, format!("element {texts} holds a zero byte, which the runtime's texts cannot")));
+            }
             (rest, texts) = (after, texts + 1);
         }
         if !rest.is_empty() || count != Some(texts) {
@@ -96,7 +116,7 @@ fn fits(index: usize, element: ElementType, shape: &[usize], bytes: &[u8], is_ty
         }
         return Ok(());
     }
-    if count.and_then(|count| count.checked_mul(element.size())) != Some(bytes.len()) {
+    if byte_count(element, shape) != Some(bytes.len()) {
         let description = format!("{} values do not fill the shape {shape:?}", bytes.len() as f64 / element.size().max(1) as f64);
         return Err(Error::invalid(field, description));
     }

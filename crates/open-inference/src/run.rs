@@ -24,7 +24,7 @@ pub(crate) struct Output {
 /// Runs the calls together; where that fails, each by itself, so that each has its own outcome.
 pub(crate) fn batch(session: &mut Session, info: &GraphInfo, calls: &[Call], statistics: &Statistics) -> Vec<Answer> {
     let begun = Instant::now();
-    calls.iter().for_each(|call| statistics.queued(begun.saturating_duration_since(call.since)));
+    statistics.queued(calls.iter().map(|call| begun.saturating_duration_since(call.since)));
     let run = |calls: &[Call]| together(session, info, calls, statistics).map_err(Arc::new);
     apart(calls, run, |error| matches!(**error, OnnxError::Cancelled))
 }
@@ -57,11 +57,10 @@ fn together(session: &mut Session, info: &GraphInfo, calls: &[Call], statistics:
             let reason = format!("its shape is {:?} for {rows} rows", whole.shape);
             return Err(OnnxError::Tensor { name: output.name.clone(), reason });
         }
-        let mut start = 0;
-        for (answer, call) in answers.iter_mut().zip(calls) {
-            answer.push(slice(&whole, start..start + call.rows)?);
-            start += call.rows;
-        }
+        let sizes: Vec<usize> = calls.iter().map(|call| call.rows).collect();
+        let broken = || OnnxError::Tensor { name: output.name.clone(), reason: "its rows cannot be told apart".to_owned() };
+        let parts = apart_by_rows(&whole, &sizes).ok_or_else(broken)?;
+        answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.push(part));
     }
     statistics.ran(rows, calls.len(), Timing { input: prepared - begun, infer: ran - prepared, output: ran.elapsed() });
     Ok(answers)
@@ -83,45 +82,52 @@ fn stacked<'a>(info: &TensorInfo, mut inputs: impl Iterator<Item = &'a RawInput>
     Tensor::from_le_bytes(&info.name, info.element, &shape, &bytes)
 }
 
-/// Some rows of an output, without a copy.
-fn slice(whole: &Output, rows: Range<usize>) -> Result<Output, OnnxError> {
-    let broken = || OnnxError::Tensor { name: "output".to_owned(), reason: "its rows cannot be told apart".to_owned() };
-    let bytes = byte_range(whole.element, &whole.shape, &whole.bytes, &rows).ok_or_else(broken)?;
-    let mut shape = whole.shape.clone();
-    if let Some(size) = shape.first_mut() {
-        *size = rows.len();
-    }
-    Ok(Output { element: whole.element, shape, bytes: whole.bytes.slice(bytes) })
-}
-
-/// Some rows of an input, without a copy.
-pub(crate) fn rows_of(info: &TensorInfo, input: &RawInput, rows: Range<usize>) -> Result<RawInput, Error> {
+/// An input in pieces of so many rows, without a copy.
+pub(crate) fn pieces(info: &TensorInfo, input: &RawInput, rows_each: usize) -> Result<Vec<RawInput>, Error> {
+    let rows = input.shape.first().copied().unwrap_or(0);
+    let sizes: Vec<usize> = (0..rows).step_by(rows_each.max(1)).map(|start| rows_each.min(rows - start)).collect();
     let broken = || Error::invalid(info.name.clone(), "its values do not fill its shape");
-    let bytes = byte_range(info.element, &input.shape, &input.bytes, &rows).ok_or_else(broken)?;
-    let mut shape = input.shape.clone();
-    if let Some(size) = shape.first_mut() {
-        *size = rows.len();
-    }
-    Ok(RawInput { shape, bytes: input.bytes.slice(bytes) })
+    let ranges = byte_ranges(info.element, &input.shape, &input.bytes, &sizes).ok_or_else(broken)?;
+    let piece = |(range, rows): (Range<usize>, usize)| RawInput { shape: with_rows(&input.shape, rows), bytes: input.bytes.slice(range) };
+    Ok(ranges.into_iter().zip(sizes).map(piece).collect())
 }
 
-/// Where some rows of a tensor lie among its bytes.
-fn byte_range(element: ElementType, shape: &[usize], bytes: &[u8], rows: &Range<usize>) -> Option<Range<usize>> {
+/// An output apart, without a copy: so many rows for each.
+fn apart_by_rows(whole: &Output, sizes: &[usize]) -> Option<Vec<Output>> {
+    let ranges = byte_ranges(whole.element, &whole.shape, &whole.bytes, sizes)?;
+    let part = |(range, rows): (Range<usize>, &usize)| Output {
+        element: whole.element,
+        shape: with_rows(&whole.shape, *rows),
+        bytes: whole.bytes.slice(range),
+    };
+    Some(ranges.into_iter().zip(sizes).map(part).collect())
+}
+
+fn with_rows(shape: &[usize], rows: usize) -> Vec<usize> {
+    std::iter::once(rows).chain(shape.iter().skip(1).copied()).collect()
+}
+
+/// Where rows lie among a tensor's bytes: so many after so many. In one pass, since texts must be walked through.
+fn byte_ranges(element: ElementType, shape: &[usize], bytes: &[u8], sizes: &[usize]) -> Option<Vec<Range<usize>>> {
     let row = shape.get(1..)?.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;
-    if element != ElementType::Text {
-        let row = row.checked_mul(element.size())?;
-        let range = row.checked_mul(rows.start)?..row.checked_mul(rows.end)?;
-        return (range.end <= bytes.len()).then_some(range);
-    }
-    let (mut at, mut start) = (0usize, 0usize);
-    for text in 0..row.checked_mul(rows.end)? {
-        if text == row * rows.start {
-            start = at;
-        }
-        let (length, _) = bytes.get(at..)?.split_first_chunk::<4>()?;
-        at = at.checked_add(4)?.checked_add(u32::from_le_bytes(*length) as usize)?;
-    }
-    (at <= bytes.len()).then(|| if rows.is_empty() || row == 0 { at..at } else { start..at })
+    let mut start = 0usize;
+    sizes
+        .iter()
+        .map(|rows| {
+            let elements = row.checked_mul(*rows)?;
+            let end = if element == ElementType::Text {
+                (0..elements).try_fold(start, |at, _| {
+                    let (length, _) = bytes.get(at..)?.split_first_chunk::<4>()?;
+                    at.checked_add(4)?.checked_add(u32::from_le_bytes(*length) as usize)
+                })?
+            } else {
+                start.checked_add(elements.checked_mul(element.size())?)?
+            };
+            let range = start..end;
+            start = end;
+            (end <= bytes.len()).then_some(range)
+        })
+        .collect()
 }
 
 /// Puts the answers of a request's pieces together.
@@ -153,19 +159,28 @@ mod tests {
     #[test]
     fn rows_come_apart_and_together_again() {
         let whole = floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2]);
-        let (head, tail) = (slice(&whole, 0..1).unwrap(), slice(&whole, 1..3).unwrap());
-        assert_eq!((head.clone(), tail.shape.as_slice()), (floats(&[1.0, 2.0], &[1, 2]), &[2, 2][..]));
-        assert_eq!(join(vec![vec![head], vec![tail]]).unwrap(), [whole.clone()]);
-        assert!(slice(&whole, 2..4).is_err());
+        let parts = apart_by_rows(&whole, &[1, 2]).unwrap();
+        assert_eq!((parts[0].clone(), parts[1].shape.as_slice()), (floats(&[1.0, 2.0], &[1, 2]), &[2, 2][..]));
+        assert_eq!(join(parts.into_iter().map(|part| vec![part]).collect()).unwrap(), [whole.clone()]);
+        assert!(apart_by_rows(&whole, &[2, 2]).is_none());
+    }
+
+    #[test]
+    fn an_input_is_cut_into_pieces() {
+        let info = TensorInfo { name: "x".into(), element: ElementType::U8, shape: vec![None], symbols: Vec::new() };
+        let input = RawInput { shape: vec![5], bytes: Bytes::from_static(&[1, 2, 3, 4, 5]) };
+        let cut: Vec<Vec<u8>> = pieces(&info, &input, 2).unwrap().into_iter().map(|piece| piece.bytes.to_vec()).collect();
+        assert_eq!(cut, [vec![1, 2], vec![3, 4], vec![5]]);
     }
 
     #[test]
     fn rows_of_texts_are_found_by_their_lengths() {
         let texts = [&b"\x01\0\0\0a"[..], b"\0\0\0\0", b"\x02\0\0\0bc", b"\x01\0\0\0d"].concat();
         let whole = Output { element: ElementType::Text, shape: vec![2, 2], bytes: texts.into() };
-        assert_eq!(&slice(&whole, 0..1).unwrap().bytes[..], b"\x01\0\0\0a\0\0\0\0");
-        assert_eq!(&slice(&whole, 1..2).unwrap().bytes[..], b"\x02\0\0\0bc\x01\0\0\0d");
+        let parts = apart_by_rows(&whole, &[1, 1]).unwrap();
+        assert_eq!(&parts[0].bytes[..], b"\x01\0\0\0a\0\0\0\0");
+        assert_eq!(&parts[1].bytes[..], b"\x02\0\0\0bc\x01\0\0\0d");
         let broken = Output { bytes: Bytes::from_static(b"\xff\0\0\0a"), ..whole };
-        assert!(slice(&broken, 0..1).is_err());
+        assert!(apart_by_rows(&broken, &[1]).is_none());
     }
 }

@@ -79,9 +79,10 @@ impl Statistics {
         counted.add(1, after);
     }
 
-    /// A request, or a piece of one, has waited so long for its run.
-    pub(crate) fn queued(&self, time: Duration) {
-        self.lock().queue.add(1, time);
+    /// Requests, or pieces of them, have waited so long for their run.
+    pub(crate) fn queued(&self, times: impl Iterator<Item = Duration>) {
+        let mut counts = self.lock();
+        times.for_each(|time| counts.queue.add(1, time));
     }
 
     /// A batch of so many rows, of so many requests, has run.

@@ -53,7 +53,7 @@ enum Command {
     Top(Top),
     /// Make an API key for a server's key file
     #[command(
-        after_help = "Examples:\n  quintet key team-a --scope text --scope image --file keys.toml\n  quintet key operator --scope admin --scope metrics"
+        after_help = "Examples:\n  quintet key team-a --scope text --scope image --file keys.toml\n  quintet key operator --scope admin --scope inference --scope metrics"
     )]
     Key(client::key::Arguments),
 }

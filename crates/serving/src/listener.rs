@@ -21,6 +21,10 @@ use tonic::transport::server::Connected;
 
 use crate::security::Acceptor;
 
+/// Bytes after which the protocol's own limits hold: HTTP/2's preface, which is shorter than any HTTP/1.1 request. Until then
+/// nobody knows which of the two it is.
+const BEGINNING: usize = 24;
+
 /// Connections that are ready and wait to be taken up.
 const READY: usize = 64;
 
@@ -60,7 +64,7 @@ impl Listening {
                         None => return,
                     },
                 };
-                gauge!("quintet_connections").set((self.max_connections - places.available_permits()) as f64);
+                let place = Place::taken(place);
                 let (tls, patience, ready, close) = (self.tls.clone(), self.patience, ready.clone(), close.clone());
                 tracker.spawn(async move {
                     let made = tokio::select! {
@@ -82,6 +86,25 @@ impl Listening {
     }
 }
 
+/// A connection's place among those there may be.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn taken(permit: OwnedSemaphorePermit) -> Self {
+        gauge!("quintet_connections").increment(1.0);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!("quintet_connections").decrement(1.0);
+    }
+}
+
 #[derive(Debug)]
 enum Io {
     Plain(TcpStream),
@@ -92,19 +115,19 @@ enum Io {
 #[derive(Debug)]
 pub(crate) struct Connection {
     io: Io,
-    _place: OwnedSemaphorePermit,
-    /// Until the first byte has come: when to give up.
-    silent: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+    /// Until a beginning has come: when to give up, and how many bytes are left to come until then.
+    silent: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Connection {
-    async fn make(stream: TcpStream, tls: Option<Acceptor>, place: OwnedSemaphorePermit, patience: Duration) -> io::Result<Self> {
+    async fn make(stream: TcpStream, tls: Option<Acceptor>, place: Place, patience: Duration) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let io = match tls {
             None => Io::Plain(stream),
             Some(tls) => Io::Tls(Box::new(tls.accept(stream).await?)),
         };
-        Ok(Self { io, _place: place, silent: Some(Box::pin(tokio::time::sleep(patience))) })
+        Ok(Self { io, _place: place, silent: Some((Box::pin(tokio::time::sleep(patience)), BEGINNING)) })
     }
 }
 
@@ -117,15 +140,16 @@ impl Connected for Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = buffer.filled().len();
         let polled = match &mut this.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Io::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
         };
-        if polled.is_ready() {
+        let Some((silent, left)) = &mut this.silent else { return polled };
+        *left = left.saturating_sub(buffer.filled().len() - before);
+        if *left == 0 {
             this.silent = None;
-        } else if let Some(silent) = &mut this.silent
-            && silent.as_mut().poll(context).is_ready()
-        {
+        } else if silent.as_mut().poll(context).is_ready() && polled.is_pending() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came over the connection")));
         }
         polled

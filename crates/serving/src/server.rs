@@ -83,6 +83,9 @@ impl Server {
         let (connector, connections) = local::transport();
         let guard = Guard::new(&config.auth, address).map_err(Error::Security)?;
         let tls = Acceptor::new(&config.tls).map_err(Error::Security)?;
+        if !address.ip().is_loopback() && (config.auth.keys.as_os_str().is_empty() || tls.is_none()) {
+            tracing::warn!(%address, "anybody who reaches this address is let in, or can listen: see server.auth.keys and server.tls");
+        }
         let connections = Mutex::new(Some(connections));
         Ok(Self { config: config.clone(), listener, address, connector, connections, tasks: TaskTracker::new(), guard, tls })
     }
@@ -119,7 +122,7 @@ impl Server {
             methods: Arc::new(methods),
             in_progress: Arc::default(),
             public: Some(Public { guard: guard.clone(), admission }),
-            cache: (config.cache.bytes > 0).then(|| Cache::new(config.cache.bytes)),
+            cache: (config.cache.bytes > 0).then(|| Cache::new(config.cache.bytes, config.max_request_bytes)),
             draining: CancellationToken::new(),
             cut: CancellationToken::new(),
             patience: Duration::from_secs(config.request_idle_seconds),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use quintet_onnx::{Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_onnx::{Control, Hosting, ModelFolder, Registry, Repository, Runtime};
 use quintet_open_inference::Host;
 use quintet_proto::text::v1::text_service_server::TextServiceServer;
 use quintet_serving::{
@@ -11,6 +11,7 @@ use quintet_serving::{
     server::{Server, ServerConfig},
 };
 use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
 
 use crate::{
     Config, Error, Settings,
@@ -55,10 +56,16 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         max_score_tokens: config.max_score_tokens,
     };
     let ServerConfig { max_request_bytes, max_response_bytes, .. } = *server.config();
-    let grpc = TextServiceServer::new(service).max_decoding_message_size(max_request_bytes).max_encoding_message_size(max_response_bytes);
+    let grpc = TextServiceServer::new(service)
+        .max_decoding_message_size(max_request_bytes)
+        .max_encoding_message_size(max_response_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
+    // Where models come and go, having none is no fault.
+    let comes_and_goes = repository.control() != Control::None;
     let (ready, generation) = (models.clone(), models.clone());
     let component = Component::new(NAME)
-        .ready_while(move || !ready.is_empty())
+        .ready_while(move || comes_and_goes || !ready.is_empty())
         .cacheable(&["Embed", "Score"], move || generation.generation())
         .register(move |routes| {
             routes.add_service(grpc);

@@ -22,7 +22,7 @@ pub struct Config {
     pub prefill_chunk: usize,
     /// Requests that may wait for a slot: at least 1.
     pub max_waiting: usize,
-    /// Copies of an encoder that run at once.
+    /// Copies of an encoder that run at once; 0 = as the processors and its size suggest.
     pub instances: usize,
     /// Most tokens that an encoder runs together.
     pub max_batch_tokens: usize,
@@ -44,7 +44,7 @@ impl Config {
         within("slots", self.slots, 1, 1024);
         within("prefill_chunk", self.prefill_chunk, 2, 65_536);
         within("max_waiting", self.max_waiting, 1, 1 << 20);
-        within("instances", self.instances, 1, 64);
+        within("instances", self.instances, 0, 64);
         within("max_batch_tokens", self.max_batch_tokens, 1, 1 << 20);
         within("max_queue_tokens", self.max_queue_tokens, 1, 1 << 28);
         within("max_score_tokens", self.max_score_tokens, 1, 1 << 24);

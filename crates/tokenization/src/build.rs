@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use quintet_onnx::{Hosting, Repository};
+use quintet_onnx::{Control, Hosting, Repository};
 use quintet_serving::{command::BuildError, component::Component, config::environment, server::Server};
 
 use crate::{
@@ -36,9 +36,11 @@ pub fn build(config: &Config, server: &Server, repository: &Repository) -> Resul
         return Err(Error::UnknownDefault { name: config.default_model.clone(), missing });
     }
     let workers = Workers::new(server.tasks().clone(), config.worker_threads(), config.max_pending_bytes);
+    // Where models come and go, having none is no fault.
+    let comes_and_goes = repository.control() != Control::None;
     let (ready, generation) = (tokenizers.clone(), tokenizers.clone());
     let component = service::component(config, server.config(), catalog, workers)
-        .ready_while(move || !ready.is_empty())
+        .ready_while(move || comes_and_goes || !ready.is_empty())
         .cacheable(&["Encode", "Decode", "CountTokens"], move || generation.generation());
     Ok(Served { component, models: Arc::new(tokenizers) })
 }

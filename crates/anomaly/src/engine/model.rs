@@ -73,6 +73,7 @@ impl Hosted for Vae {
 impl Vae {
     /// Loads a model folder of kind "vae", and calibrates it on its normals.
     pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
+        let folder = &folder.arranged(config.instances);
         let section: Section = folder.section()?;
         let likelihood = section.check().map_err(|reason| folder.broken("quintet.toml", reason))?;
         let normals = read_normals(folder, &section)?;
@@ -81,7 +82,7 @@ impl Vae {
         let limits = Limits {
             max_delay: Duration::from_secs_f64(serving.max_delay_ms.unwrap_or(config.max_delay_ms as f64) / 1e3),
             preferred_rows: serving.preferred_batch_rows.clone(),
-            instances: serving.instances.unwrap_or(config.instances),
+            instances: folder.instances(),
             ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_rows), serving.max_queue_rows.unwrap_or(config.max_queue_rows))
         };
         let (opened, runtime, files) = (folder.clone(), runtime.clone(), Arc::clone(&section));

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::FutureExt;
 use metrics::counter;
+use quintet_serving::context::Context;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -186,7 +187,9 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             job
         };
         let (started, turns, jobs) = (Arc::clone(&job), Arc::clone(&self.turns), self.clone());
-        self.tasks.spawn(async move {
+        // The job goes on for whoever asked for it, beyond the deadline of the call that did.
+        let context = Context { deadline: None, ..Context::current() };
+        self.tasks.spawn(context.scope(async move {
             let work = async {
                 let _turn = turns.acquire().await.map_err(|_| Error::Ended)?;
                 started.change(|snapshot| snapshot.state = State::Running);
@@ -209,7 +212,7 @@ impl<R: Send + Sync + 'static> Jobs<R> {
                 counter!("quintet_evaluation_evaluations_total", "state" => format!("{:?}", snapshot.state).to_lowercase()).increment(1);
             });
             jobs.forget();
-        });
+        }));
         Ok(job)
     }
 

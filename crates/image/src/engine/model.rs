@@ -63,13 +63,14 @@ impl Hosted for Gan {
 impl Gan {
     /// Loads a model folder of kind "gan".
     pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
+        let folder = &folder.arranged(config.instances);
         let section: Section = folder.section()?;
         check(&section).map_err(|reason| folder.broken("quintet.toml", reason))?;
         let serving = &folder.manifest.serving;
         let limits = Limits {
             max_delay: Duration::from_secs_f64(serving.max_delay_ms.unwrap_or(config.max_delay_ms as f64) / 1e3),
             preferred_rows: serving.preferred_batch_rows.clone(),
-            instances: serving.instances.unwrap_or(config.instances),
+            instances: folder.instances(),
             ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_images), serving.max_queue_rows.unwrap_or(config.max_queue_images))
         };
         let (opened, runtime, files) = (folder.clone(), runtime.clone(), section.clone());

@@ -310,6 +310,7 @@ impl<M: Send + Sync + 'static> Registry<M> {
         if limit.is_some_and(|limit| size > limit) {
             return Err(too_large(size, "its files take"));
         }
+        folder.check_paths()?;
         if self.inner.repository.verifies() {
             folder.verify()?;
         }
@@ -335,6 +336,8 @@ impl<M: Send + Sync + 'static> Registry<M> {
             *models = Arc::new(next);
         }
         self.inner.generation.fetch_add(1, Ordering::SeqCst);
+        // Of those that were replaced only the last are remembered: versions come for as long as the process runs.
+        self.others().retain(|(model, _), (_, reason)| model != name || reason != why);
         for old in gone {
             let still_served = versions.iter().any(|new| new.folder.version == old.folder.version);
             if !still_served {

@@ -22,6 +22,12 @@ impl Service {
         let ask = parameters::ask(&request.parameters)?;
         let wanted = answer::wanted(graph, &request)?;
         let inputs = request::inputs(graph, &mut request, &self.regions)?;
+        // What could not be sent need not be computed.
+        let rows = inputs.first().and_then(|input| input.shape.first().copied()).unwrap_or(1);
+        let (expected, limit) = (answer::expected_bytes(graph, &wanted, rows), self.max_response_bytes);
+        if expected > limit {
+            return Err(Error::invalid("inputs[0].shape", format!("{rows} rows: the answer would have {expected} bytes, at most {limit}")));
+        }
         let outputs = graph.run(inputs, ask).await?;
         answer::response(graph, &request, &wanted, &outputs, &self.regions)
     }

@@ -28,7 +28,7 @@ use quintet_serving::{
     server::{Server, ServerConfig},
 };
 use tokio_stream::StreamExt;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
 use self::repository::Management;
 use crate::{
@@ -93,8 +93,18 @@ pub fn component(
     let uploads = if settings.cache.as_os_str().is_empty() { std::env::temp_dir() } else { settings.cache.join("uploads") };
     let ServerConfig { max_request_bytes, max_response_bytes, traces, .. } = server.config();
     let management = Management::new(fleet, uploads, server.tasks().clone());
-    let service = Service { hosts: Hosts(hosts.into()), management, regions: Regions::default(), traces: Arc::new(traces.clone()) };
-    let grpc = GrpcInferenceServiceServer::new(service).max_decoding_message_size(*max_request_bytes).max_encoding_message_size(*max_response_bytes);
+    let service = Service {
+        hosts: Hosts(hosts.into()),
+        management,
+        regions: Regions::default(),
+        traces: Arc::new(traces.clone()),
+        max_response_bytes: *max_response_bytes,
+    };
+    let grpc = GrpcInferenceServiceServer::new(service)
+        .max_decoding_message_size(*max_request_bytes)
+        .max_encoding_message_size(*max_response_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
     let component = Component::new(NAME).admin(&ADMIN).register(move |routes| {
         routes.add_service(grpc);
     });
@@ -107,6 +117,7 @@ struct Service {
     management: Management,
     regions: Regions,
     traces: Arc<TracesConfig>,
+    max_response_bytes: usize,
 }
 
 fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {

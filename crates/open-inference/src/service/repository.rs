@@ -70,7 +70,10 @@ impl Management {
         let before = repository.overlay(name, (overlay != Overlay::default()).then_some(overlay));
         let outcome = match self.fleet.load(name) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::UnknownGraph { name: name.to_owned(), known: self.names() }),
+            Ok(false) => {
+                let known = self.fleet.index().into_iter().map(|index| format!("{}@{}", index.name, index.version)).collect();
+                Err(Error::NotInRepository { name: name.to_owned(), known })
+            }
             Err(error) => Err(Error::Load(error)),
         };
         match (&outcome, wish.files) {
@@ -83,7 +86,8 @@ impl Management {
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.fleet.index().into_iter().map(|index| index.name).collect();
+        let index = self.fleet.index();
+        let mut names: Vec<String> = index.into_iter().filter(|index| index.state == State::Ready).map(|index| index.name).collect();
         names.dedup();
         names
     }

@@ -124,7 +124,8 @@ impl Admission {
         tenants.in_progress += 1;
         if let Some(tenant) = tenants.by_name.get_mut(name) {
             tenant.in_progress += 1;
-            tenant.tokens -= 1.0;
+            // Counted only under a rate: a key that is given one later starts with a full measure.
+            tenant.tokens = if rate.is_some() { tenant.tokens - 1.0 } else { f64::INFINITY };
         }
         Ok(Place { admission: self.clone(), name: Arc::clone(name) })
     }

@@ -19,7 +19,10 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Status};
 
-use super::{admission::Place, methods::Method};
+use super::{
+    admission::Place,
+    methods::{Method, code_name},
+};
 use crate::context::Context;
 
 /// A call in progress. What becomes of it is recorded when it is dropped: without a code it was given up by its
@@ -29,16 +32,18 @@ pub(crate) struct Call {
     method: Arc<Method>,
     begun: Instant,
     code: Option<Code>,
+    /// The call's span: what is logged of it carries its id.
+    span: tracing::Span,
     in_progress: Arc<AtomicUsize>,
     /// Its place among those in progress, if it needs one.
     pub(crate) place: Option<Place>,
 }
 
 impl Call {
-    pub(crate) fn begin(method: &Arc<Method>, in_progress: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn begin(method: &Arc<Method>, in_progress: &Arc<AtomicUsize>, span: tracing::Span) -> Self {
         let now = in_progress.fetch_add(1, Ordering::Relaxed) + 1;
         gauge!("quintet_rpc_in_flight").set(now as f64);
-        Self { method: Arc::clone(method), begun: Instant::now(), code: None, in_progress: Arc::clone(in_progress), place: None }
+        Self { method: Arc::clone(method), begun: Instant::now(), code: None, span, in_progress: Arc::clone(in_progress), place: None }
     }
 
     /// Notes the code that headers or trailers carry.
@@ -51,7 +56,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         let now = self.in_progress.fetch_sub(1, Ordering::Relaxed) - 1;
         gauge!("quintet_rpc_in_flight").set(now as f64);
-        self.method.ended(self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
+        let (code, after) = (self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
+        tracing::debug!(parent: &self.span, code = code_name(code), milliseconds = after.as_secs_f64() * 1e3, "a call has ended");
+        self.method.ended(code, after);
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 };
 use http::HeaderMap;
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use metrics::counter;
 use quick_cache::{Weighter, sync::Cache as Kept};
 use sha2::{Digest, Sha256};
@@ -26,6 +26,7 @@ use crate::context::Context;
 pub(crate) struct Cache {
     kept: Arc<Kept<[u8; 32], Answer, Size>>,
     largest: usize,
+    largest_request: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -47,16 +48,21 @@ impl Weighter<[u8; 32], Answer> for Size {
 
 impl Cache {
     /// A cache of so many bytes. Answers beyond a sixteenth of it are not kept.
-    pub(crate) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64, largest_request: usize) -> Self {
         let items = usize::try_from(bytes / 4096).unwrap_or(usize::MAX).max(16);
-        Self { kept: Arc::new(Kept::with_weighter(items, bytes, Size)), largest: usize::try_from(bytes / 16).unwrap_or(usize::MAX) }
+        Self { kept: Arc::new(Kept::with_weighter(items, bytes, Size)), largest: usize::try_from(bytes / 16).unwrap_or(usize::MAX), largest_request }
     }
 
     /// Answers from what is kept, or calls the handler and keeps its answer.
     pub(crate) async fn answer(&self, method: &Method, generation: u64, context: &Context, request: Request, next: Next) -> Response {
         let (parts, body) = request.into_parts();
-        let body = match body.collect().await {
+        // No more is taken in than the handler would take.
+        let body = match Limited::new(body, self.largest_request).collect().await {
             Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let limit = self.largest_request;
+                return tonic::Status::out_of_range(format!("the request is larger than {limit} bytes")).into_http();
+            }
             Err(error) => return tonic::Status::cancelled(format!("the request could not be read: {error}")).into_http(),
         };
         let mut hasher = Sha256::new();

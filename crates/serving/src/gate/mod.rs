@@ -37,6 +37,9 @@ pub(crate) use {
 /// The longest request id that a client may set.
 const MAX_ID: usize = 128;
 
+/// What is served to those who do not speak gRPC.
+const PAGES: [&str; 2] = ["/metrics", "/healthz"];
+
 /// The gate of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
@@ -65,16 +68,19 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
         return gate.page(request, next).await;
     }
     let method = Arc::clone(gate.methods.find(request.uri().path()));
-    let mut call = Call::begin(&method, &gate.in_progress);
     let headers = request.headers();
     let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID).and_then(|id| id.to_str().ok());
     let id: Arc<str> = id.map_or_else(|| fresh_id().into(), Into::into);
     let mut context =
         Context { request_id: Arc::clone(&id), deadline: context::deadline(headers), priority: priority(headers), ..Context::default() };
-    let span = tracing::info_span!("rpc", service = &*method.service, method = &*method.name, request_id = &*id);
+    let span = tracing::info_span!("rpc", service = &*method.service, method = &*method.name, request_id = &*id, tenant = tracing::field::Empty);
     telemetry::continue_trace(&span, headers);
+    let mut call = Call::begin(&method, &gate.in_progress, span.clone());
 
     let admitted = gate.admit(&method, &request, &mut context).map(|place| call.place = place);
+    if !context.tenant.is_empty() {
+        span.record("tenant", &*context.tenant);
+    }
     let mut response = match admitted {
         Err(refused) => refused.into_http(),
         Ok(()) => {
@@ -141,8 +147,14 @@ impl Gate {
         }
     }
 
-    /// Pages for operators, over HTTP/1.1.
+    /// What is not gRPC: pages for operators, and nothing else. A call that does not say what it is would pass by everything
+    /// that the gate does.
     async fn page(&self, request: Request, next: Next) -> Response {
+        if !PAGES.contains(&request.uri().path()) {
+            let mut response = Response::new(Body::from("calls need the content type application/grpc; /metrics and /healthz are pages\n"));
+            *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return response;
+        }
         if let Some(Public { guard, .. }) = &self.public
             && request.uri().path() == "/metrics"
             && let Err(refused) = guard.check("metrics", "", false, request.headers())

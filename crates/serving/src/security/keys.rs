@@ -77,6 +77,15 @@ impl Keys {
             if key.requests_per_second.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
                 return Err(wrong("requests_per_second must be above 0".to_owned()));
             }
+            if key.max_concurrent == Some(0) {
+                return Err(wrong("max_concurrent = 0: must be at least 1".to_owned()));
+            }
+            if !(1..=9).contains(&key.priority) {
+                return Err(wrong(format!("priority = {}: must be 1 to 9", key.priority)));
+            }
+            if let Some(scope) = key.scopes.iter().find(|scope| !is_scope(scope)) {
+                return Err(wrong(format!("scope {scope:?} is not known: there are {}, each also as SERVICE/RPC, and \"*\"", SCOPES.join(", "))));
+            }
             if keys.insert(hash, Arc::new(key)).is_some() {
                 return Err(wrong("the same key twice".to_owned()));
             }
@@ -89,6 +98,13 @@ impl Keys {
         let hash: [u8; 32] = Sha256::digest(given).into();
         self.0.get(&hash)
     }
+}
+
+/// The words that scopes are made of.
+const SCOPES: [&str; 8] = ["tokenization", "text", "image", "anomaly", "evaluation", "inference", "admin", "metrics"];
+
+fn is_scope(scope: &str) -> bool {
+    scope == "*" || SCOPES.contains(&scope.split_once('/').map_or(scope, |(service, _)| service))
 }
 
 impl Key {

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::{Config, Error};
 
+/// Rows of raw requests that run together.
+const RAW_ROWS: usize = 64;
+
 /// Batches that may wait for an instance: more than are ever handed out.
 const CAPACITY: usize = 1024;
 
@@ -48,12 +51,13 @@ pub struct Encoder {
 impl Encoder {
     /// Loads an encoder.
     pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
+        let folder = &folder.arranged(config.instances);
         let section: Section = folder.section()?;
         let serving = &folder.manifest.serving;
         let limits = Limits {
             max_delay: Duration::from_secs_f64(serving.max_delay_ms.unwrap_or(0.0) / 1e3),
             preferred_rows: serving.preferred_batch_rows.clone(),
-            instances: serving.instances.unwrap_or(config.instances),
+            instances: folder.instances(),
             // Without padding only texts of one length run together, and a text's bits are its own.
             max_padding: serving.max_padding.unwrap_or(0.0),
             ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_tokens), serving.max_queue_rows.unwrap_or(config.max_queue_tokens))
@@ -70,7 +74,9 @@ impl Encoder {
         let instances = Arc::new(instances);
         let provider_nodes = info.provider_nodes.clone();
         let raw = Arc::clone(&instances);
-        let graph = Graph::new(folder, info, limits.clone(), move |job| raw.submit_cancellable(job));
+        // A raw row may be as long as its client likes, so few of them run together.
+        let rows = Limits { max_batch_cost: limits.max_batch_cost.min(RAW_ROWS), ..limits.clone() };
+        let graph = Graph::new(folder, info, rows, move |job| raw.submit_cancellable(job));
         let (pooling, model) = (section.pooling, folder.name.clone());
         let batcher = Batcher::new(&folder.name, limits, move |work: Work<Vec<u32>, Answer>| {
             let job = move |session: &mut Session, cancel: &Cancel| {

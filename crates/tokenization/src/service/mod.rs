@@ -17,7 +17,7 @@ use quintet_proto::tokenization::v1::{
     tokenization_service_server::{TokenizationService, TokenizationServiceServer},
 };
 use quintet_serving::{component::Component, config::ServerConfig, error::status};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
 use self::{decode_stream::Decoding, vocabulary::Parts};
 use crate::{
@@ -31,7 +31,8 @@ pub(crate) fn component(config: &Config, server: &ServerConfig, catalog: Catalog
     let service = Service { catalog, workers, limits: Limits::new(config, server) };
     let (request, response) = (server.max_request_bytes, server.max_response_bytes);
     Component::new("quintet.tokenization.v1.TokenizationService").register(move |routes| {
-        routes.add_service(TokenizationServiceServer::new(service).max_decoding_message_size(request).max_encoding_message_size(response));
+        let server = TokenizationServiceServer::new(service).max_decoding_message_size(request).max_encoding_message_size(response);
+        routes.add_service(server.accept_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Deflate));
     })
 }
 

@@ -81,6 +81,8 @@ impl Scheduler {
             self.drop_abandoned();
             self.fill_slots();
             self.step();
+            let busy = self.slots.iter().filter(|slot| slot.is_some()).count();
+            gauge!("quintet_text_slots_busy", "model" => self.model.clone()).set(busy as f64);
         }
     }
 
@@ -128,8 +130,6 @@ impl Scheduler {
             histogram!("quintet_text_queue_seconds", "model" => self.model.clone()).record(sequence.since.elapsed());
             *slot = Some(sequence);
         }
-        let busy = self.slots.iter().filter(|slot| slot.is_some()).count();
-        gauge!("quintet_text_slots_busy", "model" => self.model.clone()).set(busy as f64);
     }
 
     /// One run of the graph: every sequence that decodes, and prompt chunks within the budget, the oldest first.

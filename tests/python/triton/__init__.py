@@ -1,0 +1,1 @@
+"""The checks of `triton.py`, by what they are about."""
