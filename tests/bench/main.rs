@@ -4,6 +4,15 @@
 //! machine in the same run; the median of the rounds counts, since machines are shared. The server and its clients run on
 //! the same cores as the raw loop did.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints, and ends where it cannot measure"
+)]
+
 mod raw;
 mod served;
 

@@ -68,8 +68,8 @@ async fn a_deadline_travels_to_the_tokenization_service() {
     let text = Process::start("quintet-text", &["--set", &endpoint]);
     let mut client = TextServiceClient::new(text.channel().await);
     // Much text: encoding it takes longer than the call may.
-    let texts = vec!["In the beginning God created the heaven and the earth. ".repeat(4000); 40];
-    let late = client.score(within(ScoreRequest { texts, ..ScoreRequest::default() }, Duration::from_millis(25))).await.unwrap_err();
+    let texts = vec!["In the beginning God created the heaven and the earth. ".repeat(5000); 40];
+    let late = client.score(within(ScoreRequest { texts, ..ScoreRequest::default() }, Duration::from_millis(700))).await.unwrap_err();
     assert!(is_late(&late), "{late}");
     // The tokenization service has ended its part as well, with the same code, or has seen its caller go.
     let ended = async {

@@ -59,7 +59,7 @@ async fn a_killed_neighbour_is_unavailable_and_is_found_again() {
                 }
             }
         };
-        assert_eq!(tokio::time::timeout(Duration::from_secs(60), again).await.unwrap(), expected);
+        assert_eq!(tokio::time::timeout(Duration::from_mins(1), again).await.unwrap(), expected);
     }
     assert!(!text.log().contains("panicked"), "{}", text.log());
 }
@@ -100,7 +100,7 @@ async fn connections_that_send_nothing_are_closed() {
     let mut closed = 0;
     for mut stream in idle {
         let mut bytes = Vec::new();
-        let end = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await;
+        let end = tokio::time::timeout(Duration::from_mins(1), stream.read_to_end(&mut bytes)).await;
         assert!(end.is_ok(), "a silent connection is still open");
         closed += 1;
     }

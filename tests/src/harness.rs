@@ -1,5 +1,5 @@
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -72,15 +72,7 @@ impl Process {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let Some((_, address)) = line.trim().split_once("ready on ") else {
-            let mut message = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
-            panic!("{name} did not start: {message}");
-        };
-        let address = address.to_owned();
-        // Somebody must read the log, or a full pipe would hold the process up.
+        // Somebody must read the log from the start, or a full pipe would hold the process up.
         let (lines, log) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::new(Mutex::new(String::new())));
         let kept = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
@@ -92,6 +84,13 @@ impl Process {
                 }
             }
         });
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some((_, address)) = line.trim().split_once("ready on ") else {
+            reader.join().unwrap();
+            panic!("{name} did not start: {}", log.lock().unwrap());
+        };
+        let address = address.to_owned();
         Self { child, address, log, reader: Some(reader) }
     }
 

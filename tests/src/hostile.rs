@@ -219,9 +219,9 @@ fn blob(bytes: &mut Vec<u8>, content: &[u8]) {
     bytes.extend_from_slice(content);
 }
 
-/// Calls a method with one to three messages and reads what comes. The code that it ended with.
-async fn call(channel: Channel, contracts: &Contracts, method: &Method, seed: u64) -> Code {
-    let messages: Vec<Bytes> = (0..1 + seed % 3).map(|index| contracts.hostile(method, seed ^ index << 60)).collect();
+/// Calls a method with one to three messages and reads what comes. How it ended.
+async fn call(channel: Channel, contracts: &Contracts, method: &Method, seed: u64) -> Status {
+    let messages: Vec<Bytes> = (0..=(seed % 3)).map(|index| contracts.hostile(method, seed ^ index << 60)).collect();
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(1 << 28);
     if let Err(error) = client.ready().await {
         panic!("{} with seed {seed}: the server is gone: {error}", method.path);
@@ -236,9 +236,9 @@ async fn call(channel: Channel, contracts: &Contracts, method: &Method, seed: u6
         }
         Ok::<_, Status>(())
     };
-    let ended = tokio::time::timeout(Duration::from_secs(60), answer).await;
+    let ended = tokio::time::timeout(Duration::from_mins(1), answer).await;
     let ended = ended.unwrap_or_else(|_| panic!("{} with seed {seed} hangs", method.path));
-    ended.map_or_else(|status| status.code(), |()| Code::Ok)
+    ended.map_or_else(|status| status, |()| Status::ok(""))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,9 +256,11 @@ async fn every_rpc_survives_hostile_messages() {
             .map(|(method, seed)| {
                 let (channel, contracts) = (channel.clone(), Arc::clone(&contracts));
                 async move {
-                    let code = call(channel, &contracts, &method, seed).await;
-                    // INTERNAL would be a fault of the server's own; UNKNOWN one that nobody thought of.
-                    assert!(!matches!(code, Code::Internal | Code::Unknown | Code::DataLoss), "{} with seed {seed}: {code:?}", method.path);
+                    let status = call(channel, &contracts, &method, seed).await;
+                    // INTERNAL would be a fault of the server's own, but for bytes that are no message, which the protocol's
+                    // library calls so; UNKNOWN would be one that nobody thought of.
+                    let is_fault = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss);
+                    assert!(!is_fault || status.message().contains("decode Protobuf"), "{} with seed {seed}: {status}", method.path);
                 }
             })
             .buffer_unordered(16);
@@ -277,7 +279,7 @@ async fn every_rpc_survives_hostile_messages() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), settled).await.expect("calls are stuck");
+    tokio::time::timeout(Duration::from_mins(1), settled).await.expect("calls are stuck");
     let grown = process.resident().saturating_sub(resident);
     assert!(grown < 200 << 20, "{grown} bytes more after the second half");
     let mut text = quintet_proto::text::v1::text_service_client::TextServiceClient::new(channel);

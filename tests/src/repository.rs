@@ -133,17 +133,22 @@ async fn memory_comes_back_when_models_are_unloaded() {
         images.generate(GenerateRequest::default()).await.unwrap();
         unload(inference, "glyph-gan").await.unwrap();
     };
+    // The least of several looks: freed memory comes back a moment after the answer.
+    let after_cycles = async |count: usize, inference: &mut Inference, images: &mut ImageServiceClient<Channel>| {
+        let mut least = u64::MAX;
+        for cycle_number in 0..count {
+            cycle(inference, images).await;
+            if cycle_number + 8 >= count {
+                least = least.min(process.resident());
+            }
+        }
+        least
+    };
     // The allocator and the runtime settle first.
-    for _ in 0..20 {
-        cycle(&mut inference, &mut images).await;
-    }
+    let before = after_cycles(24, &mut inference, &mut images).await;
     let missing = images.generate(GenerateRequest::default()).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound, "{missing}");
-    let before = process.resident();
-    for _ in 0..if soaks() { 1000 } else { 30 } {
-        cycle(&mut inference, &mut images).await;
-    }
-    let after = process.resident();
+    let after = after_cycles(if soaks() { 1000 } else { 30 }, &mut inference, &mut images).await;
     assert!(after as f64 <= before as f64 * 1.05, "{before} bytes before, {after} after");
 }
 
@@ -165,6 +170,7 @@ async fn a_text_under_way_survives_the_unloading_of_its_model() {
     let stream = quintet_proto::text::v1::GenerateStreamRequest { request: Some(request.clone()) };
     let mut stream = text.generate_stream(stream).await.unwrap().into_inner();
     let mut written = stream.message().await.unwrap().unwrap().text;
+    #[allow(clippy::disallowed_methods, reason = "the test awaits it")]
     let unloading = tokio::spawn(async move {
         unload(&mut inference, "gpt-kjv").await.unwrap();
         inference

@@ -85,7 +85,7 @@ async fn tls_asks_for_certificates_and_reads_new_ones_from_disk() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), renewed).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_mins(1), renewed).await.unwrap();
     // What cannot be read leaves the old one in place.
     fs::write(folder.path().join("key.pem"), "broken").unwrap();
     let noticed = async {
@@ -93,7 +93,7 @@ async fn tls_asks_for_certificates_and_reads_new_ones_from_disk() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), noticed).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_mins(1), noticed).await.unwrap();
     assert!(count(connect(&process, &second, ours).await.unwrap()).await.unwrap() > 0);
 }
 

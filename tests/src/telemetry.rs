@@ -43,13 +43,13 @@ const ELSEWHERE: [&str; 3] = ["quintet_energy_joules_total", "quintet_device_mem
 async fn each_documented_metric_exists_and_moves_and_each_that_exists_is_documented() {
     let process = Process::up(&["--set", "server.cache.bytes=1000000", "--set", "text.tokenization_endpoint="]);
     let channel = process.channel().await;
-    let use_all = async || {
+    let use_all = async |round: u32| {
         let mut text = TextServiceClient::new(channel.clone());
         text.generate(write(5)).await.unwrap();
         text.generate(GenerateRequest { model: "restore-case".into(), ..write(5) }).await.unwrap();
         // The same again, and so from the cache.
         for _ in 0..2 {
-            text.embed(EmbedRequest { inputs: vec!["a text".into()], ..EmbedRequest::default() }).await.unwrap();
+            text.embed(EmbedRequest { inputs: vec![format!("text {round}")], ..EmbedRequest::default() }).await.unwrap();
         }
         let images = ImageRequest { count: Some(3000), ..ImageRequest::default() };
         let mut late = Request::new(images);
@@ -67,13 +67,13 @@ async fn each_documented_metric_exists_and_moves_and_each_that_exists_is_documen
         let id = evaluation.create_evaluation(request).await.unwrap().into_inner().evaluation.unwrap().id;
         let mut states = evaluation.watch_evaluation(WatchEvaluationRequest { id }).await.unwrap().into_inner();
         while states.message().await.unwrap().is_some() {}
-        let large = vec![EncodeInput { text: "In the beginning ".repeat(3000), pair: None }];
+        let large = vec![EncodeInput { text: format!("In the beginning {round} ").repeat(3000), pair: None }];
         let mut tokenization = TokenizationServiceClient::new(channel.clone());
         tokenization.count_tokens(CountTokensRequest { inputs: large, ..CountTokensRequest::default() }).await.unwrap();
     };
-    use_all().await;
+    use_all(1).await;
     let first = process.metrics().await;
-    use_all().await;
+    use_all(2).await;
     let second = process.metrics().await;
 
     let documented = documented();
@@ -114,6 +114,7 @@ async fn a_trace_goes_from_the_client_through_text_to_tokenization() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let collector = format!("server.traces.endpoint=http://{}", listener.local_addr().unwrap());
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    #[allow(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender))).serve_with_incoming(incoming));
 
     let tokenization = Process::start("quintet-tokenization", &["--set", &collector]);
@@ -137,7 +138,7 @@ async fn a_trace_goes_from_the_client_through_text_to_tokenization() {
             spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans).map(|span| (name.clone(), span)));
         }
     }
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let ours: Vec<&(String, Span)> = spans.iter().filter(|(_, span)| hex(&span.trace_id) == trace).collect();
     let (_, first) = ours.iter().find(|(service, _)| service.contains("quintet-text")).unwrap_or_else(|| panic!("{spans:?}"));
     assert_eq!(hex(&first.parent_span_id), caller);

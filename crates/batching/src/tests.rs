@@ -10,7 +10,7 @@ use tokio::{sync::Notify, task::JoinSet};
 
 use super::*;
 
-type Pieces = mpsc::Sender<Work<Question, Answer>>;
+type Pieces = mpsc::SyncSender<Work<Question, Answer>>;
 type Answer = Result<(u64, Vec<u64>), String>;
 
 /// What a request asks: its number, the outputs it wants, and whether the model refuses it.
@@ -27,7 +27,7 @@ fn question(number: u64) -> Question {
 
 /// A model in `threads` threads; refuses a whole batch for one bad row, as a graph does.
 fn model(limits: Limits, seen: impl Fn(&Batch<Question>) + Send + Sync + 'static) -> Batcher<Question, Answer> {
-    let (pieces, queue): (Pieces, _) = mpsc::channel();
+    let (pieces, queue): (Pieces, _) = mpsc::sync_channel(64);
     let (queue, seen) = (Arc::new(Mutex::new(queue)), Arc::new(seen));
     for _ in 0..limits.instances {
         let (queue, seen) = (Arc::clone(&queue), Arc::clone(&seen));
@@ -105,7 +105,7 @@ proptest! {
 
 /// A model that does nothing until it is told to: its pieces of work, one by one.
 fn by_hand(limits: Limits) -> (Batcher<Question, Answer>, mpsc::Receiver<Work<Question, Answer>>) {
-    let (pieces, queue) = mpsc::channel();
+    let (pieces, queue) = mpsc::sync_channel(64);
     (Batcher::new("by-hand", limits, move |work| drop(pieces.send(work))), queue)
 }
 

@@ -1,4 +1,4 @@
-//! NumPy archives, opened with bounds: a small archive can unpack to more than any memory holds.
+//! `NumPy` archives, opened with bounds: a small archive can unpack to more than any memory holds.
 
 use std::{fs::File, path::Path};
 

@@ -54,9 +54,11 @@ pub struct Cancel {
     present: Arc<Present>,
 }
 
+type Run<S> = Box<dyn FnOnce(&mut S, &Cancel) + Send>;
+
 struct Task<S> {
     cancel: Cancel,
-    run: Box<dyn FnOnce(&mut S, &Cancel) + Send>,
+    run: Run<S>,
 }
 
 /// The job that runs at present, and how to end it.
@@ -116,7 +118,7 @@ impl<S: Sessions + 'static> Owner<S> {
         self.hand(Box::new(job)).map(drop)
     }
 
-    fn hand(&self, run: Box<dyn FnOnce(&mut S, &Cancel) + Send>) -> Result<Cancel, Full> {
+    fn hand(&self, run: Run<S>) -> Result<Cancel, Full> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let cancel = Cancel { id, cancelled: Arc::new(AtomicBool::new(false)), present: Arc::clone(&self.present) };
         let jobs = self.jobs.as_ref().ok_or(Full)?;

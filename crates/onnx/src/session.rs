@@ -73,8 +73,8 @@ impl Session {
             let doing = Error::runtime("open a session");
             let mut builder = ort::session::Session::builder(&runtime.environment).map_err(doing)?;
             if let Some(threads) = settings.threads.filter(|threads| *threads > 0) {
-                let own = builder.with_independent_thread_pool().and_then(|builder| builder.with_intra_threads(threads));
-                builder = own.map_err(|error| Error::Runtime { doing: "open a session".to_owned(), message: error.message().to_owned() })?;
+                builder = builder.with_independent_thread_pool().map_err(Error::runtime("open a session"))?;
+                builder = builder.with_intra_threads(threads).map_err(Error::runtime("open a session"))?;
             }
             match builder.with_execution_providers([candidate(provider.device())]) {
                 Ok(builder) => return Self::commit(builder, graph),
@@ -229,7 +229,7 @@ impl TensorInfo {
             name: outlet.name().to_owned(),
             element: ElementType::from_ort(*ty).ok_or_else(unsupported)?,
             shape: shape.iter().map(|size| usize::try_from(*size).ok()).collect(),
-            symbols: dimension_symbols.iter().map(|symbol| symbol.to_string()).collect(),
+            symbols: dimension_symbols.iter().cloned().collect(),
         })
     }
 }

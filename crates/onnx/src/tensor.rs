@@ -98,6 +98,7 @@ macro_rules! tensor {
             }
 
             /// Its rows `range`, along the first axis. The range must lie within the tensor.
+            #[must_use]
             pub fn rows(&self, range: std::ops::Range<usize>) -> Self {
                 let slice = ndarray::Slice::from(range);
                 match self {

@@ -43,7 +43,7 @@ pub(crate) fn inputs(graph: &Graph, request: &mut ModelInferRequest, regions: &R
         let (bytes, is_typed) = match (window, contents) {
             (Some(window), None) => (regions.read(&window, byte_count(element, &shape))?, false),
             (Some(_), Some(_)) => return Err(Error::invalid(format!("inputs[{index}]"), "has contents and a shared memory region: one of them")),
-            (None, Some(contents)) => (typed(index, element, contents)?, true),
+            (None, Some(contents)) => (typed(index, element, &contents)?, true),
             (None, None) => {
                 let missing = || Error::invalid(format!("inputs[{index}]"), "no contents: neither raw, typed nor in shared memory");
                 (raw_left.next().ok_or_else(missing)?.clone(), false)
@@ -124,7 +124,7 @@ fn fits(index: usize, element: ElementType, shape: &[usize], bytes: &[u8], is_ty
 }
 
 /// The bytes of typed contents: the field of the type holds all values.
-fn typed(index: usize, element: ElementType, contents: InferTensorContents) -> Result<Bytes, Error> {
+fn typed(index: usize, element: ElementType, contents: &InferTensorContents) -> Result<Bytes, Error> {
     let field = || format!("inputs[{index}].contents");
     macro_rules! narrow {
         ($values:expr, $type:ty) => {{

@@ -161,7 +161,7 @@ mod tests {
         let whole = floats(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2]);
         let parts = apart_by_rows(&whole, &[1, 2]).unwrap();
         assert_eq!((parts[0].clone(), parts[1].shape.as_slice()), (floats(&[1.0, 2.0], &[1, 2]), &[2, 2][..]));
-        assert_eq!(join(parts.into_iter().map(|part| vec![part]).collect()).unwrap(), [whole.clone()]);
+        assert_eq!(join(parts.into_iter().map(|part| vec![part]).collect()).unwrap(), std::slice::from_ref(&whole));
         assert!(apart_by_rows(&whole, &[2, 2]).is_none());
     }
 

@@ -31,6 +31,7 @@ impl Total {
         self.time += time * u32::try_from(count).unwrap_or(u32::MAX);
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "every field that holds it is optional, as the contract's language has it")]
     fn message(self) -> Option<StatisticDuration> {
         Some(StatisticDuration { count: self.count, ns: u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX) })
     }

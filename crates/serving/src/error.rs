@@ -5,6 +5,12 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+/// The most bytes of a status's message, of a field or its description, and of all violations together. A status travels in
+/// headers, of which clients take some kilobytes; what it repeats of a request may be as long as the client likes.
+const MAX_MESSAGE: usize = 1024;
+const MAX_FIELD: usize = 512;
+const MAX_DETAILS: usize = 2048;
+
 /// The domain of every `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "quintet";
 
@@ -70,8 +76,16 @@ pub fn status(error: &dyn ServiceError) -> Status {
     details.set_error_info(error.reason(), DOMAIN, [] as [(String, String); 0]);
     let code = match error.kind() {
         Kind::InvalidArgument(violations) => {
-            for violation in violations {
-                details.add_bad_request_violation(violation.field, violation.description);
+            let mut room = MAX_DETAILS;
+            let count = violations.len();
+            for (index, violation) in violations.into_iter().enumerate() {
+                let (field, description) = (shortened(&violation.field, MAX_FIELD), shortened(&violation.description, MAX_FIELD));
+                room = room.saturating_sub(field.len() + description.len());
+                details.add_bad_request_violation(field, description);
+                if room == 0 && index + 1 < count {
+                    details.add_bad_request_violation("", format!("and {} more", count - index - 1));
+                    break;
+                }
             }
             Code::InvalidArgument
         }
@@ -99,7 +113,16 @@ pub fn status(error: &dyn ServiceError) -> Status {
             return Status::with_error_details(Code::Internal, format!("internal fault, id {id}"), details);
         }
     };
-    Status::with_error_details(code, error.to_string(), details)
+    Status::with_error_details(code, shortened(&error.to_string(), MAX_MESSAGE), details)
+}
+
+/// A text that is cut where it is too long, between two characters.
+fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
 }
 
 /// An id for a request or a fault: 16 hexadecimal digits.
@@ -182,6 +205,17 @@ mod tests {
         let fields = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!(fields.iter().map(|field| field.field.as_str()).collect::<Vec<_>>(), ["count", "samples[3].values[7]"]);
         assert_eq!(fields[1].description, "NaN: must be finite");
+    }
+
+    #[test]
+    fn what_a_status_repeats_is_short() {
+        let violation = |index: usize| FieldViolation { field: format!("f{index}"), description: "é".repeat(5000) };
+        let status = of(Kind::InvalidArgument((0..50).map(violation).collect()));
+        let fields = status.get_details_bad_request().unwrap().field_violations;
+        assert!(fields.len() < 10 && fields[0].description.starts_with("éé") && fields[0].description.len() < 600, "{}", fields.len());
+        assert!(fields.last().unwrap().description.ends_with("more"), "{fields:?}");
+        assert!(status.details().len() < 8000);
+        assert!(shortened(&"x".repeat(9999), MAX_MESSAGE).ends_with("… (9999 bytes)"));
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Readiness {
                 last = now;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -119,14 +119,14 @@ pub(crate) fn continue_trace(span: &tracing::Span, headers: &HeaderMap) {
 
 /// Writes the present span into a request's metadata.
 pub(crate) fn send_trace(metadata: &mut MetadataMap) {
-    if TRACES.get().is_none() {
-        return;
-    }
     struct Pairs(HashMap<String, String>);
     impl Injector for Pairs {
         fn set(&mut self, key: &str, value: String) {
             self.0.insert(key.to_owned(), value);
         }
+    }
+    if TRACES.get().is_none() {
+        return;
     }
     let mut pairs = Pairs(HashMap::new());
     TraceContextPropagator::new().inject_context(&tracing::Span::current().context(), &mut pairs);

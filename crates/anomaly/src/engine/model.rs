@@ -49,6 +49,9 @@ pub struct Reconstruction {
     pub scores: Scores,
 }
 
+/// What a first instance tells: its graphs, and the scores of the folder's normals.
+type Told = (Vec<GraphInfo>, Vec<Scores>);
+
 type Outcome = Result<Reconstruction, Arc<OnnxError>>;
 
 /// A loaded VAE with its calibrations.
@@ -86,7 +89,7 @@ impl Vae {
             ..Limits::rows(serving.max_batch_rows.unwrap_or(config.max_batch_rows), serving.max_queue_rows.unwrap_or(config.max_queue_rows))
         };
         let (opened, runtime, files) = (folder.clone(), runtime.clone(), Arc::clone(&section));
-        let open = move |is_first: bool| -> Result<(Networks, (Vec<GraphInfo>, Vec<Scores>)), Error> {
+        let open = move |is_first: bool| -> Result<(Networks, Told), Error> {
             let open = |file: &str| Session::of(&opened, file, &runtime, verify && is_first);
             let mut networks = Networks { encoder: open(&files.encoder)?, decoder: open(&files.decoder)? };
             let scored = if is_first { run(&mut networks, &files, likelihood, &normals)? } else { Vec::new() };

@@ -58,14 +58,14 @@ impl ImageService {
 
     pub(super) fn stream_images(
         &self,
-        request: GenerateRequest,
+        request: &GenerateRequest,
     ) -> Result<impl Stream<Item = Result<GenerateStreamResponse, Status>> + Send + use<>, Error> {
         if request.grid.is_some() {
             return Err(Error::invalid("request.grid", "must be unset: a stream sends each image by itself"));
         }
         // The version that the stream begins with is the one that it ends with.
         let model = self.find(&request.model, &request.model_version)?;
-        let order = Order::of(&request, &model)?;
+        let order = Order::of(request, &model)?;
         let ask = ask();
         // The stream is driven by its client: images are computed as far ahead as a batch, and no further.
         Ok(stream::iter(0..order.count)

@@ -73,7 +73,7 @@ impl image_service_server::ImageService for ImageService {
 
     async fn generate_stream(&self, request: Request<GenerateStreamRequest>) -> Result<Response<Self::GenerateStreamStream>, Status> {
         let request = request.into_inner().request.unwrap_or_default();
-        let stream = self.stream_images(request).map_err(|error| status(&error))?;
+        let stream = self.stream_images(&request).map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -62,7 +62,8 @@ impl Fleet {
         let found = {
             let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
             // Callers before those that they call.
-            self.services.iter().rev().fold(false, |found, service| service.unload(name) || found)
+            let found: Vec<bool> = self.services.iter().rev().map(|service| service.unload(name)).collect();
+            found.contains(&true)
         };
         if !self.settle() {
             tracing::info!(model = name, "the model's last requests go on; its memory is given back when they end");

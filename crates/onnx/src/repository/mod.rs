@@ -15,6 +15,9 @@ use crate::{Error, ModelFolder, ModelsConfig, ServingSettings, VersionPolicy, fo
 pub use fleet::{Fleet, Poller};
 pub use registry::{Hosting, Index, Loaded, Missing, Registry, Staged, State};
 
+/// A model's name, and the versions of it that are to be served.
+type Found = (String, Result<Vec<ModelFolder>, Error>);
+
 /// Brings what comes from elsewhere up to date; says what is wrong where that fails.
 type Refill = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -144,7 +147,7 @@ impl Repository {
     }
 
     /// The models to load at start, each with its versions.
-    fn at_start(&self) -> Result<Vec<(String, Result<Vec<ModelFolder>, Error>)>, Error> {
+    fn at_start(&self) -> Result<Vec<Found>, Error> {
         let mut names: Vec<String> = self.names()?.into_keys().collect();
         if self.config.control == Control::Explicit {
             if let Some(missing) = self.config.load.iter().find(|name| !names.contains(name)) {

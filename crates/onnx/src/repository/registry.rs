@@ -324,14 +324,14 @@ impl<M: Send + Sync + 'static> Registry<M> {
     }
 
     /// Puts versions in the place of others; an empty list takes the model out.
-    fn swap(&self, name: &str, versions: Vec<Arc<Loaded<M>>>, gone: Vec<Arc<Loaded<M>>>, why: &str) {
+    fn swap(&self, name: &str, versions: &[Arc<Loaded<M>>], gone: Vec<Arc<Loaded<M>>>, why: &str) {
         {
             let mut models = self.inner.models.write().unwrap_or_else(PoisonError::into_inner);
             let mut next = Models::clone(&models);
             if versions.is_empty() {
                 next.remove(name);
             } else {
-                next.insert(name.to_owned(), versions.clone());
+                next.insert(name.to_owned(), versions.to_vec());
             }
             *models = Arc::new(next);
         }
@@ -372,7 +372,7 @@ impl<M: Send + Sync + 'static> Staging<M> {
         let same = gone.is_empty() && before.len() == versions.len();
         drop(before);
         if !same {
-            registry.swap(&name, versions, gone, "replaced by another version");
+            registry.swap(&name, &versions, gone, "replaced by another version");
         }
     }
 }
@@ -395,7 +395,7 @@ impl<M: Send + Sync + 'static> Hosting for Registry<M> {
 
     fn unload(&self, name: &str) -> bool {
         let Some(gone) = self.models().get(name).cloned() else { return false };
-        self.swap(name, Vec::new(), gone, "unloaded");
+        self.swap(name, &[], gone, "unloaded");
         true
     }
 

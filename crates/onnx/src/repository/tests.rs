@@ -186,7 +186,7 @@ fn what_changes_changes_in_every_service_or_in_none() {
     let (root, opened) = repository(&["a/1"], |_| ());
     let opened = opened.unwrap();
     // The first service takes every version, as one of tokenizers would; the second refuses what is bad.
-    let first = Registry::open_lingering("tokenizer", &opened, |_| true, Duration::from_secs(600), |_| Ok::<_, Error>(())).unwrap();
+    let first = Registry::open_lingering("tokenizer", &opened, |_| true, Duration::from_mins(10), |_| Ok::<_, Error>(())).unwrap();
     let second = start(&opened).0.unwrap();
     let fleet = Fleet::new(&opened, vec![Arc::new(first.clone()), Arc::new(second.clone())]);
     write(root.path(), "a/2", &bad());

@@ -53,7 +53,7 @@ pub(super) fn settings(request: LogSettingsRequest) -> Result<LogSettingsRespons
         let value = value.parameter_choice;
         match (name.as_str(), value) {
             // A client may send back all that it was told: what is empty or the same changes nothing.
-            (_, None) => continue,
+            (_, None) => (),
             ("log_error", Some(Choice::BoolParam(on))) => (level.error, changed) = (on, true),
             ("log_warning", Some(Choice::BoolParam(on))) => (level.warning, changed) = (on, true),
             ("log_info", Some(Choice::BoolParam(on))) => (level.info, changed) = (on, true),

@@ -150,7 +150,7 @@ impl PeersConfig {
             }
         }
         if self.certificate.as_os_str().is_empty() != self.key.as_os_str().is_empty() {
-            faults.push(format!("peers.key = {:?}: a certificate and its key go together", self.key));
+            faults.push(format!("peers.key = '{}': a certificate and its key go together", self.key.display()));
         }
         faults
     }
@@ -177,10 +177,10 @@ impl ServerConfig {
         positive("max_connection_age_grace_seconds", self.max_connection_age_grace_seconds);
         positive("tls.reload_seconds", self.tls.reload_seconds);
         if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
-            faults.push(format!("server.tls.key = {:?}: a certificate and its key go together", self.tls.key));
+            faults.push(format!("server.tls.key = '{}': a certificate and its key go together", self.tls.key.display()));
         }
         if !self.tls.client_ca.as_os_str().is_empty() && self.tls.certificate.as_os_str().is_empty() {
-            faults.push(format!("server.tls.client_ca = {:?}: needs server.tls.certificate", self.tls.client_ca));
+            faults.push(format!("server.tls.client_ca = '{}': needs server.tls.certificate", self.tls.client_ca.display()));
         }
         if !(0.0..=1.0).contains(&self.traces.sample) {
             faults.push(format!("server.traces.sample = {}: must be 0 to 1", self.traces.sample));

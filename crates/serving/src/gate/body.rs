@@ -85,7 +85,7 @@ impl Ends {
     pub(crate) async fn come(&self) -> Status {
         let cut = async {
             if self.cut_is_well {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 self.cut.cancelled().await;
             }

@@ -81,25 +81,23 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     if !context.tenant.is_empty() {
         span.record("tenant", &*context.tenant);
     }
-    let mut response = match admitted {
-        Err(refused) => refused.into_http(),
-        Ok(()) => {
-            let (cut, cut_is_well) = if method.is_for_operators { (gate.draining.clone(), true) } else { (gate.cut.clone(), false) };
-            let ends = Ends { deadline: context.deadline, cut, cut_is_well };
-            let request = request.map(|body| Body::new(Arriving::new(body, gate.patience)));
-            let handled = context.clone().scope(gate.handle(&method, &context, request, next)).instrument(span.clone());
-            let response = tokio::select! {
-                biased;
-                response = handled => response,
-                ended = ends.come() => ended.into_http(),
-            };
-            call.note(response.headers());
-            let mut response = response.map(|body| Body::new(Answering::new(body, call, context, span, ends)));
-            set_id(&mut response, &id);
-            return response;
-        }
+    if let Err(refused) = admitted {
+        let mut response = refused.into_http();
+        call.note(response.headers());
+        set_id(&mut response, &id);
+        return response;
+    }
+    let (cut, cut_is_well) = if method.is_for_operators { (gate.draining.clone(), true) } else { (gate.cut.clone(), false) };
+    let ends = Ends { deadline: context.deadline, cut, cut_is_well };
+    let request = request.map(|body| Body::new(Arriving::new(body, gate.patience)));
+    let handled = context.clone().scope(gate.handle(&method, &context, request, next)).instrument(span.clone());
+    let response = tokio::select! {
+        biased;
+        response = handled => response,
+        ended = ends.come() => ended.into_http(),
     };
     call.note(response.headers());
+    let mut response = response.map(|body| Body::new(Answering::new(body, call, context, span, ends)));
     set_id(&mut response, &id);
     response
 }

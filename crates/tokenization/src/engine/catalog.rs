@@ -12,7 +12,7 @@ const DEFINITION: &str = "tokenizer.json";
 const CONFIGURATION: &str = "tokenizer_config.json";
 
 /// How long a replaced tokenizer can still be asked for by its version: longer than any text takes that was begun with it.
-const LINGER: Duration = Duration::from_secs(600);
+const LINGER: Duration = Duration::from_mins(10);
 
 /// A loaded tokenizer, and where it comes from.
 #[derive(Debug)]
