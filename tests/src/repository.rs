@@ -145,11 +145,13 @@ async fn memory_comes_back_when_models_are_unloaded() {
         least
     };
     // The allocator and the runtime settle first.
-    let before = after_cycles(24, &mut inference, &mut images).await;
+    let before = after_cycles(if soaks() { 100 } else { 24 }, &mut inference, &mut images).await;
     let missing = images.generate(GenerateRequest::default()).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound, "{missing}");
     let after = after_cycles(if soaks() { 1000 } else { 30 }, &mut inference, &mut images).await;
-    assert!(after as f64 <= before as f64 * 1.05, "{before} bytes before, {after} after");
+    // In the short form one arena of the allocator more is a good part of the whole.
+    let most = if soaks() { 1.05 } else { 1.2 };
+    assert!(after as f64 <= before as f64 * most, "{before} bytes before, {after} after");
 }
 
 /// A text that has begun is written to its end by the model and with the tokenizer that it began with.
