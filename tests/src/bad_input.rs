@@ -52,11 +52,12 @@ async fn the_other_services_check_too_and_stay_up() {
     let channel = process.channel().await;
     let mut tokenizer = TokenizationServiceClient::new(channel.clone());
     assert_eq!(fields(&tokenizer.encode(EncodeRequest::default()).await.unwrap_err()), ["inputs"]);
-    let enumeration = EncodeRequest { inputs: vec![EncodeInput { text: "a".into(), pair: None }], special_tokens: 42, ..EncodeRequest::default() };
+    let enumeration =
+        EncodeRequest { inputs: vec![EncodeInput { text: "a".into(), ..EncodeInput::default() }], special_tokens: 42, ..EncodeRequest::default() };
     assert_eq!(fields(&tokenizer.encode(enumeration).await.unwrap_err()), ["special_tokens"]);
     let unknown_id = DecodeRequest { model: "gpt-kjv".into(), sequences: vec![TokenIds { ids: vec![1, 999_999] }], ..DecodeRequest::default() };
     assert_eq!(fields(&tokenizer.decode(unknown_id).await.unwrap_err()), ["sequences[0].ids[1]"]);
-    let oversized = EncodeRequest { inputs: vec![EncodeInput { text: "x".repeat(100_000), pair: None }], ..EncodeRequest::default() };
+    let oversized = EncodeRequest { inputs: vec![EncodeInput { text: "x".repeat(100_000), ..EncodeInput::default() }], ..EncodeRequest::default() };
     let status = tokenizer.encode(oversized).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
     assert!(status.message().contains("65536"), "{status}");

@@ -247,27 +247,23 @@ async fn every_rpc_survives_hostile_messages() {
     let contracts = Arc::new(contracts());
     assert!(contracts.methods.len() > 40);
     let channel = process.channel().await;
-    let each = if soaks() { 10_000 } else { 60 };
-    // The first round fills caches and arenas.
-    let mut resident = 0;
-    for round in 0..2u64 {
-        let seeds = (0..each / 2).flat_map(|index| contracts.methods.iter().map(move |method| (method.clone(), round << 32 | index)));
+    let each = if soaks() { 2_500 } else { 15 };
+    let mut resident = Vec::new();
+    for round in 0..4u64 {
+        let seeds = (0..each).flat_map(|index| contracts.methods.iter().map(move |method| (method.clone(), round << 32 | index)));
         let mut calls = futures_util::stream::iter(seeds)
             .map(|(method, seed)| {
                 let (channel, contracts) = (channel.clone(), Arc::clone(&contracts));
                 async move {
                     let status = call(channel, &contracts, &method, seed).await;
-                    // INTERNAL would be a fault of the server's own, but for bytes that are no message, which the protocol's
-                    // library calls so; UNKNOWN would be one that nobody thought of.
+                    // INTERNAL would be a fault of the server's own; UNKNOWN would be one that nobody thought of.
                     let is_fault = matches!(status.code(), Code::Internal | Code::Unknown | Code::DataLoss);
-                    assert!(!is_fault || status.message().contains("decode Protobuf"), "{} with seed {seed}: {status}", method.path);
+                    assert!(!is_fault, "{} with seed {seed}: {status}", method.path);
                 }
             })
             .buffer_unordered(16);
         while calls.next().await.is_some() {}
-        if round == 0 {
-            resident = process.resident();
-        }
+        resident.push(process.resident());
     }
     assert!(!process.log().contains("panicked"), "{}", process.log());
     // No call is stuck, no slot is held, and memory is not lost.
@@ -280,8 +276,9 @@ async fn every_rpc_survives_hostile_messages() {
         }
     };
     tokio::time::timeout(Duration::from_mins(1), settled).await.expect("calls are stuck");
-    let grown = process.resident().saturating_sub(resident);
-    assert!(grown < 200 << 20, "{grown} bytes more after the second half");
+    // Caches and the allocator's arenas fill at some time or other; what leaks grows in every round.
+    let grows = resident.windows(2).all(|pair| pair[1] > pair[0] + (16 << 20));
+    assert!(!grows, "resident bytes after each round: {resident:?}");
     let mut text = quintet_proto::text::v1::text_service_client::TextServiceClient::new(channel);
     let request = quintet_proto::text::v1::GenerateRequest { prompt: "And".into(), ..Default::default() };
     text.generate(request).await.expect("a sane request is answered");

@@ -43,3 +43,5 @@ mod setup;
 mod telemetry;
 #[cfg(test)]
 mod text;
+#[cfg(test)]
+mod tokenization;

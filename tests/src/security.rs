@@ -48,7 +48,7 @@ async fn connect(process: &Process, authority: &Authority, identity: Option<(Str
 }
 
 async fn count(channel: Channel) -> Result<u32, tonic::Status> {
-    let inputs = vec![EncodeInput { text: "And Moses".into(), pair: None }];
+    let inputs = vec![EncodeInput { text: "And Moses".into(), ..EncodeInput::default() }];
     let request = CountTokensRequest { model: "gpt-kjv".into(), inputs, ..CountTokensRequest::default() };
     TokenizationServiceClient::new(channel).count_tokens(request).await.map(|answer| answer.into_inner().counts[0])
 }
@@ -122,7 +122,7 @@ async fn keys_open_what_their_scopes_say_and_nothing_of_them_is_logged() {
             Ok(request)
         }
     };
-    let inputs = vec![EncodeInput { text: "And".into(), pair: None }];
+    let inputs = vec![EncodeInput { text: "And".into(), ..EncodeInput::default() }];
     let request = CountTokensRequest { model: "gpt-kjv".into(), inputs, ..CountTokensRequest::default() };
     let unknown = TokenizationServiceClient::new(channel.clone()).count_tokens(request.clone()).await.unwrap_err();
     assert_eq!((unknown.code(), unknown.get_error_details().error_info().unwrap().reason.as_str()), (Code::Unauthenticated, "API_KEY_MISSING"));

@@ -170,7 +170,7 @@ async fn scores_add_up_and_the_card_tells_the_truth() {
         assert!((sum - score.log_likelihood).abs() < 1e-3 && score.token_log_probabilities.iter().all(|value| *value <= 0.0));
     }
     let mut tokenizer = TokenizationServiceClient::new(channel);
-    let inputs = vec![EncodeInput { text: chapter, pair: None }];
+    let inputs = vec![EncodeInput { text: chapter, ..EncodeInput::default() }];
     let encoded = tokenizer.encode(EncodeRequest { model: "gpt-kjv".into(), inputs, ..EncodeRequest::default() }).await.unwrap().into_inner();
     assert_eq!(encoded.encodings[0].ids, answer.scores[0].token_ids, "what is scored is what the tokenizer gives");
 

@@ -25,9 +25,26 @@ const BARE_GRAPH: &str = "model.onnx";
 /// The kind of a folder whose graphs are served for their raw tensors alone.
 pub const GRAPH_KIND: &str = "graph";
 
+/// The names of the files that make one with nothing but a tokenizer, as they are found beside models everywhere.
+const BARE_TOKENIZERS: [&str; 2] = ["tokenizer.json", "tokenizer.model"];
+const TIKTOKEN: &str = ".tiktoken";
+
+/// The kind of a folder that has a tokenizer and no graph.
+pub const TOKENIZER_KIND: &str = "tokenizer";
+
 /// Whether a folder is a model folder.
 pub(crate) fn is_model_folder(path: &Path) -> bool {
-    path.join(MANIFEST).is_file() || path.join(BARE_GRAPH).is_file()
+    path.join(MANIFEST).is_file() || bare_kind(path).is_some()
+}
+
+/// What a folder without a manifest is, by the files in it.
+fn bare_kind(path: &Path) -> Option<&'static str> {
+    if path.join(BARE_GRAPH).is_file() {
+        return Some(GRAPH_KIND);
+    }
+    let is_tokenizer = |name: &str| BARE_TOKENIZERS.contains(&name) || name.ends_with(TIKTOKEN);
+    let mut files = std::fs::read_dir(path).ok()?.flatten();
+    files.any(|file| file.file_name().to_str().is_some_and(is_tokenizer) && file.path().is_file()).then_some(TOKENIZER_KIND)
 }
 
 /// A model folder: its manifest, and where it is.
@@ -67,15 +84,21 @@ pub struct Manifest {
     /// How it is run, where that differs from the service's own settings.
     #[serde(default)]
     pub serving: ServingSettings,
+    /// What the files of its tokenizer do not say, for models that are more than a tokenizer.
+    #[serde(default)]
+    pub tokenizer: toml::Table,
     /// The SHA-256 of each file, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
 }
 
 impl ModelFolder {
-    /// Reads a folder's manifest; a folder that has none but a graph is one of kind "graph".
+    /// Reads a folder's manifest; a folder that has none but a graph is one of kind "graph", and one with nothing but a tokenizer
+    /// of kind "tokenizer".
     pub(crate) fn open(name: String, version: String, path: &Path) -> Result<Self, Error> {
-        if !path.join(MANIFEST).exists() && path.join(BARE_GRAPH).is_file() {
-            return Self::bare(name, version, path);
+        if !path.join(MANIFEST).exists()
+            && let Some(kind) = bare_kind(path)
+        {
+            return Self::bare(name, version, path, kind);
         }
         let broken = |reason: String| Error::Folder { folder: path.to_owned(), file: MANIFEST.to_owned(), reason };
         let length = std::fs::metadata(path.join(MANIFEST)).map_err(|error| broken(error.to_string()))?.len();
@@ -103,8 +126,8 @@ impl ModelFolder {
     }
 
     /// A folder without a manifest. Nothing says what its files should be, so a change is seen by their sizes and dates.
-    fn bare(name: String, version: String, path: &Path) -> Result<Self, Error> {
-        let unreadable = |error: std::io::Error| Error::Folder { folder: path.to_owned(), file: BARE_GRAPH.to_owned(), reason: error.to_string() };
+    fn bare(name: String, version: String, path: &Path, kind: &str) -> Result<Self, Error> {
+        let unreadable = |error: std::io::Error| Error::Folder { folder: path.to_owned(), file: MANIFEST.to_owned(), reason: error.to_string() };
         let mut files = BTreeMap::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -115,12 +138,13 @@ impl ModelFolder {
         }
         let manifest = Manifest {
             schema: 1,
-            kind: GRAPH_KIND.to_owned(),
+            kind: kind.to_owned(),
             description: String::new(),
             license: String::new(),
             training_data: Vec::new(),
             golden_tolerance: 0.0,
             serving: ServingSettings::default(),
+            tokenizer: toml::Table::new(),
             sha256: files.keys().map(|name| (name.clone(), String::new())).collect(),
         };
         let fingerprint = Sha256::digest(format!("{files:?}")).into();
@@ -150,6 +174,17 @@ impl ModelFolder {
         section.try_into().map_err(|error: toml::de::Error| self.broken(MANIFEST, error.message().to_owned()))
     }
 
+    /// What `quintet.toml` says of the model's tokenizer: the table [tokenizer], which may be absent.
+    pub fn tokenizer_section<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let section = if self.manifest.kind == TOKENIZER_KIND { &self.section } else { &self.manifest.tokenizer };
+        section.clone().try_into().map_err(|error: toml::de::Error| self.broken(MANIFEST, format!("[tokenizer]: {}", error.message())))
+    }
+
+    /// The names of the folder's files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.manifest.sha256.keys().map(String::as_str)
+    }
+
     /// The path of one of the folder's files, which the manifest must list with its hash.
     pub fn file(&self, name: &str) -> Result<PathBuf, Error> {
         if self.manifest.sha256.contains_key(name) { Ok(self.path.join(name)) } else { Err(self.broken(name, "it is not listed under [sha256]")) }
@@ -163,6 +198,11 @@ impl ModelFolder {
     /// The text of one of the folder's files.
     pub fn read_to_string(&self, name: &str) -> Result<String, Error> {
         std::fs::read_to_string(self.file(name)?).map_err(|error| self.broken(name, error.to_string()))
+    }
+
+    /// The bytes of one of the folder's files.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        std::fs::read(self.file(name)?).map_err(|error| self.broken(name, error.to_string()))
     }
 
     /// Whether it is the same version of the same model with the same contents.
@@ -344,6 +384,25 @@ classes = ["a", "b"]
         assert!(!changed.is_same(&bare));
         std::fs::write(folder.path().join(BARE_GRAPH), "another graph").unwrap();
         assert!(!open().is_same(&bare));
+    }
+
+    #[test]
+    fn a_tokenizer_without_a_manifest_is_a_folder_of_its_own_kind() {
+        for file in ["tokenizer.json", "tokenizer.model", "cl100k_base.tiktoken"] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(!is_model_folder(folder.path()));
+            std::fs::write(folder.path().join(file), "{}").unwrap();
+            assert!(is_model_folder(folder.path()));
+            let bare = ModelFolder::open("m".into(), "1".into(), folder.path()).unwrap();
+            assert_eq!((bare.manifest.kind.as_str(), bare.files().collect::<Vec<_>>()), (TOKENIZER_KIND, vec![file]));
+            assert!(bare.tokenizer_section::<toml::Table>().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_kind_may_say_more_of_its_tokenizer() {
+        let (_folder, opened) = open(&GOOD.replace("[sha256]", "[tokenizer]\npattern = \"x\"\n[sha256]"));
+        assert_eq!(opened.unwrap().tokenizer_section::<toml::Table>().unwrap()["pattern"].as_str(), Some("x"));
     }
 
     #[test]

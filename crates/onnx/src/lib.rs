@@ -37,7 +37,7 @@ pub use binding::{Binding, DeviceTensor};
 pub use canceller::Canceller;
 pub use config::{DEFAULTS, ModelsConfig, RuntimeConfig};
 pub use error::Error;
-pub use folder::{GRAPH_KIND, Manifest, ModelFolder};
+pub use folder::{GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
 pub use instances::Instances;
 pub use library::LIBRARY_VERSION;
 pub use owner::{Cancel, Full, Owner, Sessions, Ticket};

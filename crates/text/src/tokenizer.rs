@@ -40,8 +40,9 @@ impl Tokenizer {
         let request = EncodeRequest {
             model: model.name.clone(),
             model_version: model.version.clone(),
-            inputs: texts.into_iter().map(|text| EncodeInput { text, pair: None }).collect(),
-            truncation: max_tokens.map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), side: 0 }),
+            inputs: texts.into_iter().map(|text| EncodeInput { text, ..EncodeInput::default() }).collect(),
+            truncation: max_tokens
+                .map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), ..Truncation::default() }),
             ..EncodeRequest::default()
         };
         let answer = self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner();

@@ -28,6 +28,8 @@ pub struct Config {
     pub threads: usize,
     /// The most bytes of larger requests in work and waiting.
     pub max_pending_bytes: usize,
+    /// The most work that a chat template may do for one conversation: a unit is a step, or 64 bytes of data.
+    pub chat_template_work: u64,
 }
 
 impl Config {
@@ -47,6 +49,7 @@ impl Config {
         within("inline_bytes", self.inline_bytes, 0, 1 << 20);
         within("threads", self.threads, 0, 256);
         within("max_pending_bytes", self.max_pending_bytes, 1 << 10, 1 << 36);
+        within("chat_template_work", usize::try_from(self.chat_template_work).unwrap_or(usize::MAX), 1_000, 1 << 32);
         faults
     }
 

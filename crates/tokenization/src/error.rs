@@ -36,6 +36,9 @@ pub enum Error {
         /// The most bytes in work and waiting.
         limit: usize,
     },
+    /// The tokenizer cannot do what is asked of it.
+    #[error("{0}")]
+    Unable(String),
     /// The client has gone.
     #[error("the call was cancelled")]
     Cancelled,
@@ -90,6 +93,7 @@ impl ServiceError for Error {
             Self::Missing(_) => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(250) },
+            Self::Unable(_) => Kind::FailedPrecondition,
             Self::Cancelled => Kind::Cancelled,
             Self::NoTokenizer(_) | Self::UnknownDefault { .. } | Self::Tokenizer { .. } | Self::Onnx(_) => Kind::Internal,
         }
@@ -102,6 +106,7 @@ impl ServiceError for Error {
             Self::Missing(_) => "UNKNOWN_TOKENIZER",
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
+            Self::Unable(_) => "UNABLE",
             Self::Cancelled => "CANCELLED",
             Self::Tokenizer { .. } => "TOKENIZER_FAILED",
             Self::Onnx(_) => "BROKEN_MODEL",

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
     let text = arguments.input.join(" ");
     let request = EncodeRequest {
         model: arguments.model,
-        inputs: vec![EncodeInput { text: text.clone(), pair: None }],
+        inputs: vec![EncodeInput { text: text.clone(), ..EncodeInput::default() }],
         return_offsets: true,
         ..EncodeRequest::default()
     };

@@ -22,6 +22,7 @@ use tonic::{Code, Status};
 use super::{
     admission::Place,
     methods::{Method, code_name},
+    undecodable::blame_the_client,
 };
 use crate::context::Context;
 
@@ -128,10 +129,11 @@ impl http_body::Body for Answering {
         let mut this = self.project();
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let _entered = this.span.enter();
-        let polled = this.context.enter(|| body.poll_frame(poller));
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
+        let mut polled = this.context.enter(|| body.poll_frame(poller));
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
         {
+            blame_the_client(trailers);
             this.call.note(trailers);
         }
         if polled.is_ready() {

@@ -5,6 +5,7 @@ mod admission;
 mod body;
 mod cache;
 mod methods;
+mod undecodable;
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
@@ -91,11 +92,12 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     let ends = Ends { deadline: context.deadline, cut, cut_is_well };
     let request = request.map(|body| Body::new(Arriving::new(body, gate.patience)));
     let handled = context.clone().scope(gate.handle(&method, &context, request, next)).instrument(span.clone());
-    let response = tokio::select! {
+    let mut response = tokio::select! {
         biased;
         response = handled => response,
         ended = ends.come() => ended.into_http(),
     };
+    undecodable::blame_the_client(response.headers_mut());
     call.note(response.headers());
     let mut response = response.map(|body| Body::new(Answering::new(body, call, context, span, ends)));
     set_id(&mut response, &id);

@@ -1,15 +1,19 @@
 use std::{sync::Arc, time::Duration};
 
 use quintet_onnx::{Loaded, Missing, ModelFolder, Registry, Repository};
-use sha2::{Digest, Sha256};
 
-use super::Tokenizer;
+use super::{
+    Tokenizer,
+    chat::Templates,
+    definition::{self, Definition},
+};
 
-/// The file that makes a model folder one with a tokenizer.
-const DEFINITION: &str = "tokenizer.json";
-
-/// What transformers writes beside it.
+/// Where transformers puts the templates of older models.
 const CONFIGURATION: &str = "tokenizer_config.json";
+
+/// Where transformers puts the chat template, and where more of them.
+const TEMPLATE: &str = "chat_template.jinja";
+const MORE_TEMPLATES: &str = "additional_chat_templates/";
 
 /// How long a replaced tokenizer can still be asked for by its version: longer than any text takes that was begun with it.
 const LINGER: Duration = Duration::from_mins(10);
@@ -21,21 +25,37 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     /// The folder's version.
     pub(crate) version: String,
-    /// SHA-256 of `tokenizer.json` in hexadecimal.
+    /// SHA-256 of the file that defines it, in hexadecimal.
     pub(crate) sha256: String,
     /// The tokenizer.
     pub(crate) tokenizer: Tokenizer,
+    /// How it writes conversations down, if it can.
+    pub(crate) templates: Option<Templates>,
 }
 
 impl Entry {
-    fn load(folder: &ModelFolder) -> Result<Self, quintet_onnx::Error> {
-        let definition = folder.read_to_string(DEFINITION)?;
-        let configuration = if folder.has(CONFIGURATION) { Some(folder.read_to_string(CONFIGURATION)?) } else { None };
-        let tokenizer = Tokenizer::load(&definition, configuration.as_deref()).map_err(|reason| folder.broken(DEFINITION, reason))?;
-        let sha256 = hex::encode(Sha256::digest(&definition));
-        tracing::info!(model = folder.id(), vocabulary = tokenizer.vocabulary_size(), "a tokenizer is ready");
-        Ok(Self { name: folder.name.clone(), version: folder.version.clone(), sha256, tokenizer })
+    fn load(folder: &ModelFolder, chat_work: u64) -> Result<Self, quintet_onnx::Error> {
+        let Definition { json, configuration, file, sha256 } = Definition::read(folder)?;
+        let tokenizer = Tokenizer::load(&json, &configuration).map_err(|reason| folder.broken(&file, reason))?;
+        let templates = Templates::load(&configuration, template_files(folder)?, chat_work).map_err(|reason| folder.broken(CONFIGURATION, reason))?;
+        tracing::info!(model = folder.id(), vocabulary = tokenizer.vocabulary_size(), fast = tokenizer.is_fast(), "a tokenizer is ready");
+        Ok(Self { name: folder.name.clone(), version: folder.version.clone(), sha256, tokenizer, templates })
     }
+}
+
+/// The chat templates that stand in files of their own, with the name of each.
+fn template_files(folder: &ModelFolder) -> Result<Vec<(String, String)>, quintet_onnx::Error> {
+    let mut files = Vec::new();
+    if folder.has(TEMPLATE) {
+        files.push(("default".to_owned(), folder.read_to_string(TEMPLATE)?));
+    }
+    for file in folder.files().map(str::to_owned).collect::<Vec<_>>() {
+        let name = file.strip_prefix(MORE_TEMPLATES).and_then(|name| name.strip_suffix(".jinja"));
+        if let Some(name) = name {
+            files.push((name.to_owned(), folder.read_to_string(&file)?));
+        }
+    }
+    Ok(files)
 }
 
 /// The loaded tokenizers. Cheap to clone; clones see the same.
@@ -48,8 +68,9 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Loads the tokenizer of every model folder that has one, whatever the model's kind. An empty name then means
     /// `default`, or, where that is empty, the first by name.
-    pub(crate) fn load(repository: &Repository, default: &str) -> Result<Self, quintet_onnx::Error> {
-        let registry = Registry::open_lingering("tokenizer", repository, |folder| folder.has(DEFINITION), LINGER, Entry::load)?;
+    pub(crate) fn load(repository: &Repository, default: &str, chat_work: u64) -> Result<Self, quintet_onnx::Error> {
+        let load = move |folder: &ModelFolder| Entry::load(folder, chat_work);
+        let registry = Registry::open_lingering("tokenizer", repository, definition::has, LINGER, load)?;
         Ok(Self { registry, default: default.to_owned() })
     }
 

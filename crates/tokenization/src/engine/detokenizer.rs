@@ -21,12 +21,14 @@ pub(crate) struct Piece {
     pub(crate) rest: Vec<u8>,
     /// As the last token, where that makes a difference.
     pub(crate) last: Option<Vec<u8>>,
+    /// Whether nothing is taken off it, nor off what follows, even at the start of a text.
+    pub(crate) ends_edge: bool,
 }
 
 impl Piece {
     /// A piece that is the same everywhere.
     pub(crate) fn plain(bytes: Vec<u8>) -> Self {
-        Self { first: bytes.clone(), rest: bytes, last: None }
+        Self { first: bytes.clone(), rest: bytes, last: None, ends_edge: false }
     }
 }
 
@@ -58,6 +60,7 @@ struct Entry {
     rest: Range<u32>,
     last: Range<u32>,
     special: bool,
+    ends_edge: bool,
 }
 
 impl Detokenizer {
@@ -74,7 +77,7 @@ impl Detokenizer {
             let rest = place(&piece.rest);
             let first = if piece.first == piece.rest { rest.clone() } else { place(&piece.first) };
             let last = piece.last.as_ref().map_or_else(|| rest.clone(), |last| place(last));
-            Entry { first, rest, last, special: *special }
+            Entry { first, rest, last, special: *special, ends_edge: piece.ends_edge }
         });
         let entries = entries.collect();
         Self { bytes, entries, edge, holds_last, whole: None }
@@ -118,6 +121,11 @@ impl Detokenizer {
         let mut text = stream.push(self, ids);
         text.push_str(&stream.finish(self)?);
         Ok(text)
+    }
+
+    /// The bytes of ids: the text before what is no UTF-8 in it becomes U+FFFD.
+    pub(crate) fn decode_bytes(&self, ids: &[u32], skip_special_tokens: bool) -> Result<Vec<u8>, String> {
+        Stream::new(skip_special_tokens).bytes(self, ids)
     }
 
     fn slice(&self, range: &Range<u32>) -> &[u8] {

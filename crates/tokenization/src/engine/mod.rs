@@ -1,8 +1,12 @@
 //! Tokenizers, with no protocol in sight.
 
 mod catalog;
+pub(crate) mod chat;
+mod chunk;
+mod definition;
 mod detokenizer;
 mod encode;
+mod formats;
 #[cfg(test)]
 mod golden;
 mod offsets;
@@ -13,10 +17,12 @@ mod truncation;
 mod workers;
 
 pub(crate) use catalog::{Catalog, Entry};
+pub(crate) use chunk::{Boundary, Chunk, Chunking, chunk};
 pub(crate) use detokenizer::{Detokenizer, Stream};
-pub(crate) use encode::{Encoded, Input, Options, Padding, Policy, Truncation, count, encode};
+pub(crate) use encode::{Encoded, Input, Options, Padding, Policy, count, encode};
 pub(crate) use offsets::Span;
-pub(crate) use tokenizer::{Algorithm, How, Tokenizer};
+pub(crate) use tokenizer::{Algorithm, Tokenizer};
+pub(crate) use truncation::{Strategy, Truncation};
 pub(crate) use workers::{Refused, Workers};
 
 /// A part of a request that cannot be served, and why.

@@ -1,6 +1,6 @@
 //! Small tokenizers of every kind, for tests, beside the ones of the model repository.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use serde_json::{Value, json};
 
@@ -25,6 +25,11 @@ pub(crate) const TEXTS: [&str; 16] = [
     "a <|endoftext|>\u{1f600}<|endoftext|> b",
     "x\u{fffd}y <0x0A> ▁ Ġ ##ing",
 ];
+
+/// The tokenizer of a `tokenizer.json` that has nothing beside it.
+pub(crate) fn load(json: &str) -> Tokenizer {
+    Tokenizer::load(json, &Value::Null).unwrap()
+}
 
 fn special(id: u32, content: &str) -> Value {
     json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
@@ -165,17 +170,20 @@ pub(crate) fn embedded() -> Vec<(String, PathBuf)> {
 }
 
 /// Every tokenizer there is: those above and those of the model repository.
-pub(crate) fn all() -> Vec<(String, Tokenizer)> {
-    let made = [
-        ("byte-level", byte_level()),
-        ("metaspace", unigram(&Value::Null)),
-        ("llama", unigram(&llama_decoder())),
-        ("word-piece", word_piece()),
-        ("word-level", word_level()),
-        ("word-ends", word_ends()),
-        ("ctc", ctc()),
-    ];
-    let made = made.into_iter().map(|(name, json)| (name.to_owned(), json));
-    let embedded = embedded().into_iter().map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()));
-    made.chain(embedded).map(|(name, json)| (name.clone(), Tokenizer::load(&json, None).unwrap_or_else(|e| panic!("{name}: {e}")))).collect()
+pub(crate) fn all() -> &'static [(String, Tokenizer)] {
+    static ALL: LazyLock<Vec<(String, Tokenizer)>> = LazyLock::new(|| {
+        let made = [
+            ("byte-level", byte_level()),
+            ("metaspace", unigram(&Value::Null)),
+            ("llama", unigram(&llama_decoder())),
+            ("word-piece", word_piece()),
+            ("word-level", word_level()),
+            ("word-ends", word_ends()),
+            ("ctc", ctc()),
+        ];
+        let made = made.into_iter().map(|(name, json)| (name.to_owned(), json));
+        let embedded = embedded().into_iter().map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()));
+        made.chain(embedded).map(|(name, json)| (name, load(&json))).collect()
+    });
+    &ALL
 }

@@ -64,6 +64,11 @@ impl Workers {
         Self { tasks, threads: Arc::new(Semaphore::new(threads.max(1))), blocks: Arc::new(Semaphore::new(blocks)), limit: max_bytes }
     }
 
+    /// Where tasks run that the process awaits.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     /// Runs `work` on a thread of its own; `bytes` is what it holds in memory meanwhile. When the caller goes away, what
     /// waits is forgotten and what runs is told.
     pub(crate) async fn run<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&Cancelled) -> T + Send + 'static) -> Result<T, Refused> {

@@ -2,7 +2,7 @@
 
 use quintet_proto::tokenization::v1 as proto;
 
-use crate::engine::{Algorithm, Encoded, Entry, Input, Span};
+use crate::engine::{Algorithm, Chunk, Encoded, Entry, Input, Span};
 
 pub(super) fn tokenizer(entry: &Entry) -> proto::Tokenizer {
     let algorithm = match entry.tokenizer.algorithm() {
@@ -20,11 +20,22 @@ pub(super) fn tokenizer(entry: &Entry) -> proto::Tokenizer {
         special_tokens: special.map(|special| proto::SpecialToken { id: special.id, content: special.content.clone() }).collect(),
         sha256: entry.sha256.clone(),
         model_max_length: entry.tokenizer.max_length(),
+        chat_templates: entry.templates.as_ref().map(|templates| templates.names().map(str::to_owned).collect()).unwrap_or_default(),
+        pad_id: entry.tokenizer.pad_id(),
     }
 }
 
 pub(super) fn inputs(inputs: Vec<proto::EncodeInput>) -> Vec<Input> {
-    inputs.into_iter().map(|input| Input { text: input.text, pair: input.pair }).collect()
+    let text = |input: proto::EncodeInput| match input.text_bytes {
+        None => Input { text: input.text, pair: input.pair },
+        Some(bytes) => Input { text: lossy(bytes), pair: input.pair },
+    };
+    inputs.into_iter().map(text).collect()
+}
+
+/// Text of bytes, each longest piece that is no UTF-8 being one U+FFFD.
+fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 pub(super) fn encoding(encoded: Encoded) -> proto::Encoding {
@@ -35,9 +46,26 @@ pub(super) fn encoding(encoded: Encoded) -> proto::Encoding {
         byte_offsets: spans(encoded.byte_offsets),
         char_offsets: spans(encoded.char_offsets),
         truncated_tokens: encoded.truncated as u32,
+        special_tokens_mask: encoded.special_mask,
+        overflow: encoded.overflow.into_iter().map(encoding).collect(),
     }
 }
 
+/// `text` is where the chunk's own text comes from, if it is wanted.
+pub(super) fn chunk(chunk: &Chunk, text: Option<&str>) -> proto::TextChunk {
+    let part = text.and_then(|text| text.get(chunk.bytes.0 as usize..chunk.bytes.1 as usize));
+    proto::TextChunk {
+        text: part.unwrap_or_default().to_owned(),
+        byte_span: Some(span(chunk.bytes)),
+        char_span: Some(span(chunk.characters)),
+        tokens: chunk.tokens as u32,
+    }
+}
+
+pub(super) fn span((start, end): Span) -> proto::Span {
+    proto::Span { start, end }
+}
+
 fn spans(spans: Vec<Span>) -> Vec<proto::Span> {
-    spans.into_iter().map(|(start, end)| proto::Span { start, end }).collect()
+    spans.into_iter().map(span).collect()
 }

@@ -1,8 +1,10 @@
 //! The gRPC face: converts a request, calls the engine, converts the answer.
 
+mod chat;
 mod checks;
 mod convert;
 mod decode_stream;
+mod encode_stream;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -12,14 +14,15 @@ use std::sync::Arc;
 use prost::Message as _;
 use quintet_onnx::Loaded;
 use quintet_proto::tokenization::v1::{
-    CountTokensRequest, CountTokensResponse, DecodeRequest, DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse, GetTokenizerRequest,
-    GetTokenizerResponse, GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse,
+    ApplyChatTemplateRequest, ApplyChatTemplateResponse, ChunkRequest, ChunkResponse, CountTokensRequest, CountTokensResponse, DecodeRequest,
+    DecodeResponse, DecodeStreamRequest, EncodeRequest, EncodeResponse, EncodeStreamRequest, GetTokenizerRequest, GetTokenizerResponse,
+    GetVocabularyRequest, ListTokenizersRequest, ListTokenizersResponse, TextChunks,
     tokenization_service_server::{TokenizationService, TokenizationServiceServer},
 };
 use quintet_serving::{component::Component, config::ServerConfig, error::status};
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
-use self::{decode_stream::Decoding, vocabulary::Parts};
+use self::{decode_stream::Decoding, encode_stream::Encoding, vocabulary::Parts};
 use crate::{
     Config, Error,
     engine::{self, Catalog, Entry, Workers},
@@ -28,10 +31,11 @@ use crate::{
 /// The service as a component of a process.
 pub(crate) fn component(config: &Config, server: &ServerConfig, catalog: Catalog, workers: Workers) -> Component {
     describe_metrics();
-    let service = Service { catalog, workers, limits: Limits::new(config, server) };
+    let service = Arc::new(Service { catalog, workers, limits: Limits::new(config, server), streamed: 2 * config.worker_threads() });
     let (request, response) = (server.max_request_bytes, server.max_response_bytes);
     Component::new("quintet.tokenization.v1.TokenizationService").register(move |routes| {
-        let server = TokenizationServiceServer::new(service).max_decoding_message_size(request).max_encoding_message_size(response);
+        let server =
+            TokenizationServiceServer::from_arc(Arc::new(Handler(service))).max_decoding_message_size(request).max_encoding_message_size(response);
         routes.add_service(server.accept_compressed(CompressionEncoding::Gzip).accept_compressed(CompressionEncoding::Deflate));
     })
 }
@@ -48,6 +52,7 @@ pub(crate) struct Limits {
     max_inputs: usize,
     max_text_bytes: usize,
     max_ids: usize,
+    max_streamed_ids: usize,
     max_tokens: usize,
     inline_bytes: usize,
     max_response_bytes: usize,
@@ -59,6 +64,8 @@ impl Limits {
             max_inputs: config.max_inputs,
             max_text_bytes: config.max_text_bytes,
             max_ids: config.max_ids,
+            // A stream's messages are decoded where they arrive.
+            max_streamed_ids: config.max_ids.min(MOST_STREAMED_IDS),
             max_tokens: config.max_tokens,
             inline_bytes: config.inline_bytes,
             max_response_bytes: server.max_response_bytes,
@@ -69,14 +76,24 @@ impl Limits {
 /// Ids are decoded about this many times faster than text of as many bytes is encoded.
 const DECODE_SPEED: usize = 16;
 
+/// The most ids of a stream's message, and the most that a stream may hold back: some milliseconds of work.
+const MOST_STREAMED_IDS: usize = 1 << 17;
+
 #[derive(Debug)]
-struct Service {
+pub(crate) struct Service {
     catalog: Catalog,
     workers: Workers,
     limits: Limits,
+    /// How many requests of one stream are worked on at once: enough that every thread has work while answers are taken.
+    streamed: usize,
 }
 
 impl Service {
+    /// Where its tasks run.
+    fn tasks(&self) -> &tokio_util::task::TaskTracker {
+        self.workers.tasks()
+    }
+
     fn entry(&self, model: &str, version: &str) -> Result<Arc<Loaded<Entry>>, Error> {
         Ok(self.catalog.get(model, version)?)
     }
@@ -84,10 +101,10 @@ impl Service {
     async fn encode(&self, request: EncodeRequest) -> Result<EncodeResponse, Error> {
         let entry = self.entry(&request.model, &request.model_version)?;
         let options = checks::options(&request, &entry.tokenizer, &self.limits)?;
+        let bytes = checks::inputs(&request.inputs, &self.limits)?;
         let inputs = convert::inputs(request.inputs);
-        let bytes = checks::inputs(&inputs, &self.limits)?;
         metrics::histogram!("quintet_tokenization_batch_size").record(inputs.len() as f64);
-        let encodings = if bytes <= self.limits.inline_bytes {
+        let encodings = if bytes + options.beyond_the_text(inputs.len()) <= self.limits.inline_bytes {
             engine::encode(&entry.tokenizer, &inputs, &options, || false)?
         } else {
             let entry = Arc::clone(&entry);
@@ -96,16 +113,15 @@ impl Service {
         let encodings = encodings.ok_or(Error::Cancelled)?;
         count("encode", encodings.iter().map(|encoding| encoding.ids.len()).sum());
         let encodings = encodings.into_iter().map(convert::encoding).collect();
-        let response = EncodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), encodings };
-        checks::fits("inputs", response.encoded_len(), &self.limits)?;
-        Ok(response)
+        // The engine has held the answer to its limit.
+        Ok(EncodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), encodings })
     }
 
     async fn count_tokens(&self, request: CountTokensRequest) -> Result<CountTokensResponse, Error> {
         let entry = self.entry(&request.model, &request.model_version)?;
         let add = request.add_special_tokens.unwrap_or(true);
+        let bytes = checks::inputs(&request.inputs, &self.limits)?;
         let inputs = convert::inputs(request.inputs);
-        let bytes = checks::inputs(&inputs, &self.limits)?;
         metrics::histogram!("quintet_tokenization_batch_size").record(inputs.len() as f64);
         let counts = if bytes <= self.limits.inline_bytes {
             engine::count(&entry.tokenizer, &inputs, add, || false)?
@@ -125,26 +141,100 @@ impl Service {
         let (ids, bytes) = checks::sequences(&sequences, entry.tokenizer.detokenizer(), &self.limits)?;
         metrics::histogram!("quintet_tokenization_batch_size").record(sequences.len() as f64);
         count("decode", ids);
-        let texts = if ids <= self.limits.inline_bytes * DECODE_SPEED {
-            decode_all(&entry, &sequences, skip, || false)?
+        // What can only be decoded whole is decoded by the crate itself, which is no faster than encoding.
+        let speed = if entry.tokenizer.detokenizer().holds_all() { 1 } else { DECODE_SPEED };
+        let (texts, raw_texts) = if ids <= self.limits.inline_bytes * speed {
+            decode_all(&entry, &sequences, skip, request.return_bytes, || false)?
         } else {
             let entry = Arc::clone(&entry);
-            self.workers.run(bytes, move |cancelled| decode_all(&entry, &sequences, skip, || cancelled.get())).await??
+            self.workers.run(bytes, move |cancelled| decode_all(&entry, &sequences, skip, request.return_bytes, || cancelled.get())).await??
         };
-        let response = DecodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), texts };
+        let response = DecodeResponse { model: entry.name.clone(), model_version: entry.version.clone(), texts, raw_texts };
         checks::fits("sequences", response.encoded_len(), &self.limits)?;
+        Ok(response)
+    }
+
+    async fn chunk(&self, request: ChunkRequest) -> Result<ChunkResponse, Error> {
+        let entry = self.entry(&request.model, &request.model_version)?;
+        let (chunking, bytes) = checks::chunking(&request, &self.limits)?;
+        metrics::histogram!("quintet_tokenization_batch_size").record(request.texts.len() as f64);
+        let most = self.limits.max_response_bytes;
+        if bytes <= self.limits.inline_bytes / CHUNK_COST {
+            return chunk_all(&entry, &request, &chunking, most, || false);
+        }
+        let entry = Arc::clone(&entry);
+        self.workers.run(bytes, move |cancelled| chunk_all(&entry, &request, &chunking, most, || cancelled.get())).await?
+    }
+
+    async fn apply_chat_template(&self, request: ApplyChatTemplateRequest) -> Result<ApplyChatTemplateResponse, Error> {
+        let entry = self.entry(&request.model, &request.model_version)?;
+        let bytes = chat::bytes(&request);
+        let limit = self.limits.max_text_bytes;
+        if bytes > limit {
+            return Err(Error::invalid("messages", format!("the request has {bytes} bytes: must be at most {limit}")));
+        }
+        // Whatever the conversation, a template may take as long as its budget lasts.
+        let limits = self.limits;
+        let worked = Arc::clone(&entry);
+        let response = self.workers.run(bytes, move |_| chat::apply(&worked, request, &limits)).await??;
+        count("chat", response.encoding.as_ref().map_or(0, |encoding| encoding.ids.len()));
+        checks::fits("messages", response.encoded_len(), &self.limits)?;
         Ok(response)
     }
 }
 
-fn decode_all(entry: &Entry, sequences: &[Vec<u32>], skip: bool, cancelled: impl Fn() -> bool) -> Result<Vec<String>, Error> {
-    let decode = |ids: &Vec<u32>| {
+/// A chunk costs about this many encodings of its text, some of them by the complete encoder.
+const CHUNK_COST: usize = 16;
+
+/// What a chunk takes in an answer beside its text.
+const PER_CHUNK: usize = 64;
+
+fn chunk_all(
+    entry: &Entry,
+    request: &ChunkRequest,
+    chunking: &engine::Chunking,
+    max_bytes: usize,
+    cancelled: impl Fn() -> bool,
+) -> Result<ChunkResponse, Error> {
+    let return_texts = request.return_texts.unwrap_or(true);
+    let mut bytes = 0;
+    let mut texts = Vec::with_capacity(request.texts.len());
+    for (index, text) in request.texts.iter().enumerate() {
+        let field = format!("texts[{index}]");
+        // Chunks repeat at most half of themselves, so an answer may be larger than its request.
+        let holds = |chunks: &[engine::Span]| {
+            let of = |(start, end): &engine::Span| PER_CHUNK + if return_texts { (end - start) as usize } else { 0 };
+            bytes + chunks.iter().map(of).sum::<usize>() <= max_bytes
+        };
+        let chunks = engine::chunk(&entry.tokenizer, text, &field, chunking, holds, &cancelled)?.ok_or(Error::Cancelled)?;
+        bytes += chunks.iter().map(|chunk| PER_CHUNK + if return_texts { (chunk.bytes.1 - chunk.bytes.0) as usize } else { 0 }).sum::<usize>();
+        count("chunk", chunks.iter().map(|chunk| chunk.tokens).sum());
+        texts.push(TextChunks { chunks: chunks.iter().map(|chunk| convert::chunk(chunk, return_texts.then_some(text))).collect() });
+    }
+    Ok(ChunkResponse { model: entry.name.clone(), model_version: entry.version.clone(), texts })
+}
+
+/// The texts of sequences, or their bytes.
+fn decode_all(
+    entry: &Entry,
+    sequences: &[Vec<u32>],
+    skip: bool,
+    bytes: bool,
+    cancelled: impl Fn() -> bool,
+) -> Result<(Vec<String>, Vec<Vec<u8>>), Error> {
+    let detokenizer = entry.tokenizer.detokenizer();
+    let (mut texts, mut raw_texts) = (Vec::new(), Vec::new());
+    for ids in sequences {
         if cancelled() {
             return Err(Error::Cancelled);
         }
-        entry.tokenizer.detokenizer().decode(ids, skip).map_err(undecodable)
-    };
-    sequences.iter().map(decode).collect()
+        if bytes {
+            raw_texts.push(detokenizer.decode_bytes(ids, skip).map_err(undecodable)?);
+        } else {
+            texts.push(detokenizer.decode(ids, skip).map_err(undecodable)?);
+        }
+    }
+    Ok((texts, raw_texts))
 }
 
 fn undecodable(reason: String) -> Error {
@@ -159,40 +249,57 @@ fn answer<T>(result: Result<T, Error>) -> Result<Response<T>, Status> {
     result.map(Response::new).map_err(|error| status(&error))
 }
 
+/// The contract's face of the service.
+#[derive(Debug)]
+struct Handler(Arc<Service>);
+
 #[tonic::async_trait]
-impl TokenizationService for Service {
+impl TokenizationService for Handler {
     type GetVocabularyStream = Parts;
     type DecodeStreamStream = Decoding;
+    type EncodeStreamStream = Encoding;
 
     async fn list_tokenizers(&self, _: Request<ListTokenizersRequest>) -> Result<Response<ListTokenizersResponse>, Status> {
-        let tokenizers = self.catalog.all().iter().map(|entry| convert::tokenizer(entry)).collect();
-        let default_tokenizer = self.catalog.get("", "").map_or_else(|_| String::new(), |entry| entry.name.clone());
+        let tokenizers = self.0.catalog.all().iter().map(|entry| convert::tokenizer(entry)).collect();
+        let default_tokenizer = self.0.catalog.get("", "").map_or_else(|_| String::new(), |entry| entry.name.clone());
         answer(Ok(ListTokenizersResponse { tokenizers, default_tokenizer }))
     }
 
     async fn get_tokenizer(&self, request: Request<GetTokenizerRequest>) -> Result<Response<GetTokenizerResponse>, Status> {
         let request = request.get_ref();
-        answer(self.entry(&request.model, &request.model_version).map(|entry| GetTokenizerResponse { tokenizer: Some(convert::tokenizer(&entry)) }))
+        answer(self.0.entry(&request.model, &request.model_version).map(|entry| GetTokenizerResponse { tokenizer: Some(convert::tokenizer(&entry)) }))
     }
 
     async fn get_vocabulary(&self, request: Request<GetVocabularyRequest>) -> Result<Response<Parts>, Status> {
         let request = request.get_ref();
-        answer(self.entry(&request.model, &request.model_version).map(Parts::new))
+        answer(self.0.entry(&request.model, &request.model_version).map(Parts::new))
     }
 
     async fn encode(&self, request: Request<EncodeRequest>) -> Result<Response<EncodeResponse>, Status> {
-        answer(Service::encode(self, request.into_inner()).await)
+        answer(self.0.encode(request.into_inner()).await)
+    }
+
+    async fn encode_stream(&self, request: Request<Streaming<EncodeStreamRequest>>) -> Result<Response<Encoding>, Status> {
+        answer(Ok(Encoding::new(request.into_inner(), Arc::clone(&self.0), self.0.streamed)))
+    }
+
+    async fn apply_chat_template(&self, request: Request<ApplyChatTemplateRequest>) -> Result<Response<ApplyChatTemplateResponse>, Status> {
+        answer(self.0.apply_chat_template(request.into_inner()).await)
+    }
+
+    async fn chunk(&self, request: Request<ChunkRequest>) -> Result<Response<ChunkResponse>, Status> {
+        answer(self.0.chunk(request.into_inner()).await)
     }
 
     async fn decode(&self, request: Request<DecodeRequest>) -> Result<Response<DecodeResponse>, Status> {
-        answer(Service::decode(self, request.into_inner()).await)
+        answer(self.0.decode(request.into_inner()).await)
     }
 
     async fn decode_stream(&self, request: Request<Streaming<DecodeStreamRequest>>) -> Result<Response<Decoding>, Status> {
-        answer(Ok(Decoding::new(request.into_inner(), self.catalog.clone(), self.limits)))
+        answer(Ok(Decoding::new(request.into_inner(), self.0.catalog.clone(), self.0.limits)))
     }
 
     async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
-        answer(Service::count_tokens(self, request.into_inner()).await)
+        answer(self.0.count_tokens(request.into_inner()).await)
     }
 }

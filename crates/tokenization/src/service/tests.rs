@@ -33,7 +33,8 @@ fn folder(models: &Path, name: &str, files: &[(&str, &str)]) {
     let folder = models.join(name).join("3");
     std::fs::create_dir_all(&folder).unwrap();
     let mut manifest =
-        "schema = 1\nkind = \"gan\"\ndescription = \"\"\nlicense = \"\"\ntraining_data = []\ngolden_tolerance = 0.0\n[gan]\n[sha256]\n".to_owned();
+        "schema = 1\nkind = \"tokenizer\"\ndescription = \"\"\nlicense = \"\"\ntraining_data = []\ngolden_tolerance = 0.0\n[tokenizer]\n[sha256]\n"
+            .to_owned();
     for (file, text) in files {
         std::fs::write(folder.join(file), text).unwrap();
         writeln!(manifest, "{file:?} = \"{}\"", hex::encode(Sha256::digest(text))).unwrap();
@@ -52,10 +53,14 @@ fn repository(files: &[(&str, String)], keep_going: bool) -> (tempfile::TempDir,
 }
 
 async fn start_with(config: Config, files: &[(&str, String)]) -> Running {
-    let settings = defaults();
     let (models, repository) = repository(files, true);
+    start_over(config, models, &repository).await
+}
+
+async fn start_over(config: Config, models: tempfile::TempDir, repository: &Repository) -> Running {
+    let settings = defaults();
     let server = Server::bind(&quintet_serving::server::ServerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..settings.server }).await.unwrap();
-    let served = build(&config, &server, &repository).unwrap();
+    let served = build(&config, &server, repository).unwrap();
     let client = Client::new(server.local_channel()).max_decoding_message_size(1 << 26);
     let shutdown = CancellationToken::new();
     let serving = Box::pin(server.serve(vec![served.component], quintet_proto::FILE_DESCRIPTOR_SET, shutdown.clone()));
@@ -71,7 +76,7 @@ async fn start() -> Running {
 }
 
 fn input(text: &str) -> EncodeInput {
-    EncodeInput { text: text.to_owned(), pair: None }
+    EncodeInput { text: text.to_owned(), ..EncodeInput::default() }
 }
 
 fn of(model: &str, texts: &[&str]) -> EncodeRequest {
@@ -155,10 +160,10 @@ async fn faults_of_encode_name_their_fields() {
     let mut faults = async |request: EncodeRequest| fields(&running.client.encode(request).await.unwrap_err());
     assert_eq!(faults(of("", &[])).await, ["inputs"]);
     assert_eq!(faults(of("", &["a", "b", "c"])).await, ["inputs"]);
-    let pair = EncodeInput { text: "a".into(), pair: Some("123456789".into()) };
+    let pair = EncodeInput { text: "a".into(), pair: Some("123456789".into()), ..EncodeInput::default() };
     assert_eq!(faults(EncodeRequest { inputs: vec![input("123456789"), pair], ..of("", &[]) }).await, ["inputs[0].text", "inputs[1].pair"]);
-    let truncation = Some(Truncation { max_tokens: 0, side: 9 });
-    let padding = Some(Padding { multiple_of: 4097, pad_id: Some(267) });
+    let truncation = Some(Truncation { side: 9, ..Truncation::default() });
+    let padding = Some(Padding { multiple_of: 4097, pad_id: Some(267), ..Padding::default() });
     let all = faults(EncodeRequest { special_tokens: 4, truncation, padding, ..of("", &["a"]) }).await;
     assert_eq!(all, ["special_tokens", "truncation.max_tokens", "truncation.side", "padding.multiple_of", "padding.pad_id"]);
     assert_eq!(faults(EncodeRequest { padding: Some(Padding::default()), ..of("", &["a"]) }).await, ["padding.pad_id"]);
@@ -198,10 +203,12 @@ async fn faults_of_decode_name_their_fields() {
 async fn an_answer_that_is_too_large_is_the_requests_fault() {
     let config = Config { max_tokens: 64, ..defaults().tokenization };
     let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
-    let padding = Some(Padding { multiple_of: 64, pad_id: Some(0) });
+    let padding = Some(Padding { multiple_of: 64, pad_id: Some(0), ..Padding::default() });
     assert!(running.client.encode(EncodeRequest { padding, ..of("", &["a"]) }).await.is_ok());
     let status = running.client.encode(EncodeRequest { padding, ..of("", &["a", "b"]) }).await.unwrap_err();
     assert_eq!(fields(&status), ["padding.multiple_of"]);
+    let filled = Some(Padding { min_tokens: 65, pad_id: Some(0), ..Padding::default() });
+    assert_eq!(fields(&running.client.encode(EncodeRequest { padding: filled, ..of("", &["a"]) }).await.unwrap_err()), ["padding.min_tokens"]);
     // Two bytes of a request become thirteen of its answer.
     let sequences = vec![TokenIds { ids: vec![265; 3 << 20] }; 2];
     let config = Config { max_ids: 1 << 24, ..defaults().tokenization };
@@ -209,6 +216,188 @@ async fn an_answer_that_is_too_large_is_the_requests_fault() {
     let mut running = start_with(config, &[("byte-level", samples::byte_level())]).await;
     let status = running.client.decode(DecodeRequest { sequences, ..DecodeRequest::default() }).await.unwrap_err();
     assert_eq!(fields(&status), ["sequences"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn long_texts_come_in_pieces_and_say_what_was_added() {
+    let mut running = start().await;
+    let truncation = Some(Truncation { max_tokens: 4, return_overflow: true, stride: 1, ..Truncation::default() });
+    let request = EncodeRequest { truncation, return_special_tokens_mask: true, ..of("word-piece", &["hellos world and"]) };
+    let encoded = running.client.encode(request).await.unwrap().into_inner().encodings.remove(0);
+    assert_eq!((encoded.ids.as_slice(), encoded.special_tokens_mask.as_slice()), ([2, 4, 5, 3].as_slice(), [1, 0, 0, 1].as_slice()));
+    assert_eq!(encoded.overflow.iter().map(|piece| piece.ids.as_slice()).collect::<Vec<_>>(), [[2, 5, 6, 3], [2, 6, 7, 3], [2, 7, 9, 3]]);
+    let pair = EncodeInput { text: "hello".into(), pair: Some("and and and".into()), ..EncodeInput::default() };
+    let refused = EncodeRequest { inputs: vec![pair.clone()], truncation, ..of("word-piece", &[]) };
+    assert_eq!(fields(&running.client.encode(refused).await.unwrap_err()), ["truncation.strategy"]);
+    let second = Some(Truncation { max_tokens: 6, strategy: TruncationStrategy::OnlySecond.into(), ..Truncation::default() });
+    let cut = EncodeRequest { inputs: vec![pair], truncation: second, ..of("word-piece", &[]) };
+    assert_eq!(running.client.encode(cut).await.unwrap().into_inner().encodings[0].ids, [2, 4, 3, 9, 9, 3]);
+    let idle = Some(Truncation { max_tokens: 4, stride: 4, ..Truncation::default() });
+    let faults = running.client.encode(EncodeRequest { truncation: idle, ..of("word-piece", &["a"]) }).await.unwrap_err();
+    assert_eq!(fields(&faults), ["truncation.stride", "truncation.stride"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_go_there_and_back() {
+    let mut running = start().await;
+    let bytes = EncodeInput { text_bytes: Some(b"a\xF0\x9F\x98\xFFb".to_vec()), ..EncodeInput::default() };
+    let both = |text: &str| [bytes.clone(), EncodeInput { text: text.to_owned(), ..EncodeInput::default() }].to_vec();
+    let encodings = running.client.encode(EncodeRequest { inputs: both("a\u{fffd}\u{fffd}b"), ..of("", &[]) }).await.unwrap().into_inner().encodings;
+    assert_eq!(encodings[0], encodings[1]);
+    let doubled = EncodeInput { text: "a".into(), ..bytes };
+    assert_eq!(fields(&running.client.encode(EncodeRequest { inputs: vec![doubled], ..of("", &[]) }).await.unwrap_err()), ["inputs[0].text_bytes"]);
+    let sequences = vec![TokenIds { ids: vec![0x61, 0xF0, 0x9F] }];
+    let decode = DecodeRequest { sequences, return_bytes: true, ..DecodeRequest::default() };
+    let decoded = running.client.decode(decode).await.unwrap().into_inner();
+    assert_eq!((decoded.texts.len(), decoded.raw_texts), (0, vec![b"a\xF0\x9F".to_vec()]));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_requests_is_answered_in_order() {
+    let mut running = start().await;
+    let long = "hello ".repeat(4000);
+    // Long ones go to a thread of their own and take longer than those behind them.
+    let texts: Vec<String> = (0..40).map(|index| if index % 5 == 0 { long.clone() } else { "a".repeat(index) }).collect();
+    let request = |(index, text): (usize, &String)| EncodeStreamRequest { request: Some(of(if index == 0 { "byte-level" } else { "" }, &[text])) };
+    let requests: Vec<EncodeStreamRequest> = texts.iter().enumerate().map(request).collect();
+    let answers = running.client.encode_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let answers: Vec<usize> = answers.map(|answer| answer.unwrap().response.unwrap().encodings[0].ids.len()).collect().await;
+    assert_eq!(answers, {
+        let mut alone = Vec::new();
+        for text in &texts {
+            alone.push(running.client.encode(of("byte-level", &[text])).await.unwrap().into_inner().encodings[0].ids.len());
+        }
+        alone
+    });
+    let faulty = [Some(of("", &["a"])), Some(of("", &[])), Some(of("", &["b"])), None].map(|request| EncodeStreamRequest { request });
+    let answers = running.client.encode_stream(tokio_stream::iter(faulty)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.collect().await;
+    assert_eq!((answers.len(), fields(answers[1].as_ref().unwrap_err())), (2, vec!["inputs".to_owned()]));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn texts_are_cut_into_chunks_that_fit() {
+    let mut running = start().await;
+    let text = "hello. hello hello! 日本";
+    let request = ChunkRequest {
+        model: "byte-level".into(),
+        texts: vec![text.into(), String::new()],
+        max_tokens: 8,
+        boundary: ChunkBoundary::Sentence.into(),
+        ..ChunkRequest::default()
+    };
+    let answer = running.client.chunk(request.clone()).await.unwrap().into_inner();
+    let parts: Vec<(&str, u32)> = answer.texts[0].chunks.iter().map(|chunk| (chunk.text.as_str(), chunk.tokens)).collect();
+    assert_eq!(parts, [("hello. hello hello! ", 6), ("日本", 6)]);
+    assert_eq!(answer.texts[0].chunks[1].char_span, Some(Span { start: 20, end: 22 }));
+    assert_eq!(answer.texts[0].chunks[1].byte_span, Some(Span { start: 20, end: 26 }));
+    assert!(answer.texts[1].chunks.is_empty());
+    let bare = running.client.chunk(ChunkRequest { return_texts: Some(false), ..request.clone() }).await.unwrap().into_inner();
+    assert!(bare.texts[0].chunks.iter().all(|chunk| chunk.text.is_empty()));
+    let faulty = ChunkRequest { texts: vec![], max_tokens: 0, overlap_tokens: 1, boundary: 9, ..request.clone() };
+    assert_eq!(fields(&running.client.chunk(faulty).await.unwrap_err()), ["texts", "max_tokens", "overlap_tokens", "boundary"]);
+    assert_eq!(fields(&running.client.chunk(ChunkRequest { max_tokens: 2, ..request }).await.unwrap_err()), ["max_tokens"]);
+    running.stop().await;
+}
+
+const CHAT: &str = r#"{"eos_token": "<|endoftext|>", "chat_template":
+    "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}{% if refused %}{{ raise_exception(refused) }}{% endif %}"}"#;
+
+async fn start_chat() -> Running {
+    let settings = defaults();
+    let models = tempfile::tempdir().unwrap();
+    folder(models.path(), "chat", &[("tokenizer.json", &samples::byte_level()), ("tokenizer_config.json", CHAT)]);
+    folder(models.path(), "plain", &[("tokenizer.json", &samples::byte_level())]);
+    let repository = Repository::open(&ModelsConfig::local(models.path().to_owned())).unwrap();
+    start_over(settings.tokenization, models, &repository).await
+}
+
+fn say(role: &str, content: &str) -> ChatMessage {
+    ChatMessage { role: role.to_owned(), content: content.to_owned(), ..ChatMessage::default() }
+}
+
+#[tokio::test]
+async fn a_conversation_is_written_and_encoded_by_its_template() {
+    let mut running = start_chat().await;
+    let request = ApplyChatTemplateRequest {
+        messages: vec![say("user", "hello"), say("assistant", "日"), say("user", "a<|endoftext|>b")],
+        add_generation_prompt: true,
+        return_encoding: true,
+        ..ApplyChatTemplateRequest::default()
+    };
+    let answer = running.client.apply_chat_template(request.clone()).await.unwrap().into_inner();
+    let text = "user: hello<|endoftext|>\nassistant: 日<|endoftext|>\nuser: a<|endoftext|>b<|endoftext|>\nassistant: ";
+    assert_eq!((answer.text.as_str(), answer.template.as_str(), answer.model.as_str()), (text, "default", "chat"));
+    assert_eq!(answer.generation_spans, [Span { start: 36, end: 39 }]);
+    // What the user spells is text: of four end tokens in the text, three are the template's.
+    let ids = answer.encoding.unwrap().ids;
+    assert_eq!(ids.iter().filter(|id| **id == 265).count(), 3);
+    let sequences = vec![TokenIds { ids }];
+    let decoded = running.client.decode(DecodeRequest { sequences, skip_special_tokens: Some(false), ..DecodeRequest::default() }).await.unwrap();
+    assert_eq!(decoded.into_inner().texts, [text]);
+    let allowed = ApplyChatTemplateRequest { special_tokens: SpecialTokenPolicy::Allow.into(), ..request.clone() };
+    let allowed = running.client.apply_chat_template(allowed).await.unwrap().into_inner();
+    assert_eq!(allowed.text, text);
+    assert_eq!(allowed.encoding.unwrap().ids.iter().filter(|id| **id == 265).count(), 4);
+    let refused = ApplyChatTemplateRequest { special_tokens: SpecialTokenPolicy::Refuse.into(), ..request.clone() };
+    assert_eq!(fields(&running.client.apply_chat_template(refused).await.unwrap_err()), ["messages[2]"]);
+    let left = Some(Truncation { max_tokens: 3, side: TruncationSide::Left.into(), ..Truncation::default() });
+    let cut = running.client.apply_chat_template(ApplyChatTemplateRequest { truncation: left, ..request }).await.unwrap().into_inner();
+    let cut = cut.encoding.unwrap();
+    assert_eq!((cut.ids.len(), cut.ids.len() + cut.truncated_tokens as usize), (3, decoded_length(text)));
+    running.stop().await;
+}
+
+/// How many tokens the byte-level sample has for a text of the above, of which one end token is text.
+fn decoded_length(text: &str) -> usize {
+    let tokenizer = samples::load(&samples::byte_level());
+    let special = tokenizer.encode(text, true, false).unwrap().ids.len();
+    special - 1 + tokenizer.encode("<|endoftext|>", false, false).unwrap().ids.len()
+}
+
+#[tokio::test]
+async fn faults_of_a_conversation_name_their_fields() {
+    let mut running = start_chat().await;
+    let request = ApplyChatTemplateRequest { messages: vec![say("user", "x")], ..ApplyChatTemplateRequest::default() };
+    let mut faults = async |request: ApplyChatTemplateRequest| fields(&running.client.apply_chat_template(request).await.unwrap_err());
+    let broken = ApplyChatTemplateRequest {
+        messages: vec![
+            ChatMessage { extra: "[1]".into(), ..ChatMessage::default() },
+            ChatMessage {
+                extra: r#"{"role": "x"}"#.into(),
+                tool_calls: vec![ChatToolCall { arguments: "{".into(), ..ChatToolCall::default() }],
+                ..say("a", "")
+            },
+        ],
+        tools: vec!["no".into()],
+        variables: r#"{"messages": []}"#.into(),
+        add_generation_prompt: true,
+        continue_final_message: true,
+        ..request.clone()
+    };
+    let named = faults(broken).await;
+    let expected = [
+        "continue_final_message",
+        "messages[0].role",
+        "messages[0].extra",
+        "messages[1].tool_calls[0].name",
+        "messages[1].tool_calls[0].arguments",
+        "messages[1].extra",
+        "tools[0]",
+        "variables",
+    ];
+    assert_eq!(named, expected);
+    assert_eq!(faults(ApplyChatTemplateRequest { template: "x".into(), ..request.clone() }).await, ["template"]);
+    assert_eq!(faults(ApplyChatTemplateRequest { messages: vec![], ..request.clone() }).await, ["messages"]);
+    let raised = ApplyChatTemplateRequest { variables: r#"{"refused": "no such roles"}"#.into(), ..request.clone() };
+    let raised = running.client.apply_chat_template(raised).await.unwrap_err();
+    assert!(raised.code() == Code::InvalidArgument && raised.message().contains("no such roles"), "{raised}");
+    let none = running.client.apply_chat_template(ApplyChatTemplateRequest { model: "plain".into(), ..request }).await.unwrap_err();
+    assert_eq!(none.code(), Code::FailedPrecondition);
     running.stop().await;
 }
 

@@ -62,8 +62,46 @@ impl Stream {
         Ok(self.past_edge(detokenizer, text))
     }
 
+    /// Ends the text with these ids and gives its bytes, where nothing has been given of it yet.
+    pub(crate) fn bytes(mut self, detokenizer: &Detokenizer, ids: &[u32]) -> Result<Vec<u8>, String> {
+        if let Some(whole) = &detokenizer.whole {
+            let kept: Vec<u32> = ids.iter().copied().filter(|&id| !(self.skip_special_tokens && detokenizer.is_special(id))).collect();
+            return whole(&kept).map(String::into_bytes);
+        }
+        let skip = self.skip_special_tokens;
+        let mut last = None;
+        for id in ids.iter().copied().filter(|&id| !(skip && detokenizer.is_special(id))) {
+            if let Some(id) = last.replace(id) {
+                self.add(detokenizer, id);
+            }
+        }
+        match last.and_then(|id| detokenizer.entries.get(id as usize)) {
+            Some(entry) if detokenizer.holds_last => self.pending.extend_from_slice(detokenizer.slice(&entry.last)),
+            _ => last.into_iter().for_each(|id| self.add(detokenizer, id)),
+        }
+        self.close_edge(detokenizer);
+        Ok(self.pending)
+    }
+
+    /// Takes off the pending bytes what the start of the text loses, and nothing off what follows.
+    fn close_edge(&mut self, detokenizer: &Detokenizer) {
+        let (Some(mut taken), Some(edge)) = (self.edge.take(), detokenizer.edge) else { return };
+        let mut encoded = [0; 4];
+        let content = edge.content.encode_utf8(&mut encoded).as_bytes();
+        let mut rest = self.pending.as_slice();
+        while taken < edge.at_most
+            && let Some(shorter) = rest.strip_prefix(content)
+        {
+            (rest, taken) = (shorter, taken + 1);
+        }
+        self.pending = rest.to_vec();
+    }
+
     fn add(&mut self, detokenizer: &Detokenizer, id: u32) {
         if let Some(entry) = detokenizer.entries.get(id as usize) {
+            if entry.ends_edge {
+                self.close_edge(detokenizer);
+            }
             let range = if self.started { &entry.rest } else { &entry.first };
             self.started = true;
             self.pending.extend_from_slice(detokenizer.slice(range));

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{super::samples, *};
-use crate::engine::{How, Tokenizer};
+use crate::engine::Tokenizer;
 
 fn streamed(detokenizer: &Detokenizer, parts: &[&[u32]], skip: bool) -> String {
     let mut stream = Stream::new(skip);
@@ -13,8 +13,7 @@ fn streamed(detokenizer: &Detokenizer, parts: &[&[u32]], skip: bool) -> String {
 }
 
 fn encoded(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let how = How { add_special_tokens: true, allow_special_tokens: true, offsets: false };
-    tokenizer.encode(text, None, how).unwrap().ids().to_vec()
+    tokenizer.encode(text, true, false).unwrap().ids
 }
 
 #[test]
@@ -25,6 +24,8 @@ fn every_cut_of_every_text_streams_to_the_whole() {
             let ids = encoded(&tokenizer, text);
             for skip in [true, false] {
                 let whole = detokenizer.decode(&ids, skip).unwrap();
+                let bytes = detokenizer.decode_bytes(&ids, skip).unwrap();
+                assert_eq!(String::from_utf8_lossy(&bytes), whole, "{name}: {text:?}");
                 let single: Vec<&[u32]> = ids.chunks(1).collect();
                 assert_eq!(streamed(detokenizer, &single, skip), whole, "{name}: {text:?}");
                 for cut in 0..=ids.len() {
@@ -38,7 +39,7 @@ fn every_cut_of_every_text_streams_to_the_whole() {
 
 #[test]
 fn byte_level_text_comes_back_as_it_was() {
-    let tokenizer = Tokenizer::load(&samples::byte_level(), None).unwrap();
+    let tokenizer = samples::load(&samples::byte_level());
     for text in samples::TEXTS {
         assert_eq!(tokenizer.detokenizer().decode(&encoded(&tokenizer, text), false).unwrap(), text);
     }
@@ -59,7 +60,7 @@ fn half_a_character_is_held_back() {
 
 #[test]
 fn only_the_start_loses_its_blank() {
-    let tokenizer = Tokenizer::load(&samples::unigram(&samples::llama_decoder()), None).unwrap();
+    let tokenizer = samples::load(&samples::unigram(&samples::llama_decoder()));
     let detokenizer = tokenizer.detokenizer();
     let hello = encoded(&tokenizer, "hello");
     assert_eq!(detokenizer.decode(&[&hello[..], &hello[..]].concat(), true).unwrap(), "hello hello");
@@ -71,16 +72,16 @@ fn only_the_start_loses_its_blank() {
 
 #[test]
 fn vocabulary_bytes_are_those_in_the_middle_of_a_text() {
-    let tokenizer = Tokenizer::load(&samples::word_piece(), None).unwrap();
+    let tokenizer = samples::load(&samples::word_piece());
     let detokenizer = tokenizer.detokenizer();
     assert_eq!(detokenizer.bytes(4), b" hello");
     assert_eq!(detokenizer.bytes(5), b"s");
     assert_eq!(detokenizer.bytes(8), b".");
-    let tokenizer = Tokenizer::load(&samples::byte_level(), None).unwrap();
+    let tokenizer = samples::load(&samples::byte_level());
     for byte in 0..=255u8 {
         assert_eq!(tokenizer.detokenizer().bytes(u32::from(byte)), [byte]);
     }
-    let hole = Tokenizer::load(&samples::word_level(), None).unwrap();
+    let hole = samples::load(&samples::word_level());
     assert_eq!((hole.vocabulary_size(), hole.detokenizer().bytes(4)), (6, b"".as_slice()));
 }
 
@@ -95,7 +96,7 @@ fn any_ids_in_any_messages_stream_to_the_whole() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     runner
         .run(&(messages(), any::<bool>()), |(messages, skip)| {
-            for (name, tokenizer) in &tokenizers {
+            for (name, tokenizer) in tokenizers {
                 let size = tokenizer.vocabulary_size();
                 // Low ids are bytes in most of them: the hard part.
                 let id = |raw: &u16| u32::from(*raw) % if raw.is_multiple_of(3) { size } else { size.min(300) };

@@ -1,11 +1,23 @@
 use super::*;
-use crate::engine::samples;
+use crate::engine::{samples, truncation::Strategy};
 
-const OPTIONS: Options =
-    Options { add_special_tokens: true, policy: Policy::AsText, truncation: None, padding: None, offsets: false, max_tokens: 1000 };
+const OPTIONS: Options = Options {
+    add_special_tokens: true,
+    policy: Policy::AsText,
+    truncation: None,
+    padding: None,
+    offsets: false,
+    special_mask: false,
+    max_tokens: 1000,
+    max_bytes: 1 << 20,
+};
+
+const CUT: Truncation = Truncation { max_tokens: 0, left: false, strategy: Strategy::LongestFirst, overflow: None };
+
+const PADDING: Padding = Padding { multiple_of: 1, min_tokens: 0, pad_id: 0, left: false };
 
 fn pieces() -> Tokenizer {
-    Tokenizer::load(&samples::word_piece(), None).unwrap()
+    samples::load(&samples::word_piece())
 }
 
 fn input(text: &str, pair: Option<&str>) -> Input {
@@ -34,7 +46,7 @@ fn one_pair_gives_type_ids_to_all() {
 #[test]
 fn truncation_counts_special_tokens_and_cuts_either_side() {
     let text = [input("hellos world and", None)];
-    let cut = |max_tokens, left| all(&pieces(), &text, Options { truncation: Some(Truncation { max_tokens, left }), ..OPTIONS });
+    let cut = |max_tokens, left| all(&pieces(), &text, Options { truncation: Some(Truncation { max_tokens, left, ..CUT }), ..OPTIONS });
     let whole = [2, 4, 5, 6, 7, 9, 3];
     assert_eq!(cut(7, false).unwrap()[0].ids, whole);
     assert_eq!(cut(7, false).unwrap()[0].truncated, 0);
@@ -51,7 +63,7 @@ fn truncation_counts_special_tokens_and_cuts_either_side() {
 #[test]
 fn a_pair_loses_tokens_of_its_longer_text() {
     let text = [input("hellos world", Some("and"))];
-    let options = Options { truncation: Some(Truncation { max_tokens: 6, left: false }), offsets: true, ..OPTIONS };
+    let options = Options { truncation: Some(Truncation { max_tokens: 6, ..CUT }), offsets: true, ..OPTIONS };
     let encoded = &all(&pieces(), &text, options).unwrap()[0];
     assert_eq!(encoded.ids, [2, 4, 5, 3, 9, 3]);
     assert_eq!(encoded.type_ids, [0, 0, 0, 0, 1, 1]);
@@ -61,7 +73,7 @@ fn a_pair_loses_tokens_of_its_longer_text() {
 
 #[test]
 fn padding_fills_to_the_longest_rounded_up() {
-    let padding = Some(Padding { multiple_of: 4, pad_id: 0 });
+    let padding = Some(Padding { multiple_of: 4, ..PADDING });
     let texts = [input("hello", Some("and")), input("", None)];
     let encoded = all(&pieces(), &texts, Options { padding, offsets: true, ..OPTIONS }).unwrap();
     assert_eq!(encoded[0].ids, [2, 4, 3, 9, 3, 0, 0, 0]);
@@ -73,14 +85,46 @@ fn padding_fills_to_the_longest_rounded_up() {
 }
 
 #[test]
+fn padding_goes_in_front_where_asked_and_reaches_a_length() {
+    let padding = Some(Padding { min_tokens: 5, left: true, ..PADDING });
+    let options = Options { padding, offsets: true, special_mask: true, ..OPTIONS };
+    let encoded = all(&pieces(), &[input("hello", None), input("", None)], options).unwrap();
+    assert_eq!((encoded[0].ids.as_slice(), encoded[0].attention_mask.as_slice()), ([0, 0, 2, 4, 3].as_slice(), [0, 0, 1, 1, 1].as_slice()));
+    assert_eq!(
+        (encoded[0].byte_offsets.as_slice(), encoded[0].special_mask.as_slice()),
+        ([(0, 0), (0, 0), (0, 0), (0, 5), (0, 0)].as_slice(), [1, 1, 1, 0, 1].as_slice())
+    );
+    assert_eq!(encoded[1].ids, [0, 0, 0, 2, 3]);
+    let bare = all(&samples::load(&samples::byte_level()), &[input("", None)], Options { padding, special_mask: true, ..OPTIONS }).unwrap();
+    assert_eq!((bare[0].ids.len(), bare[0].special_mask.len()), (5, 5));
+}
+
+#[test]
+fn what_is_cut_off_is_answered_in_pieces() {
+    let truncation = Some(Truncation { max_tokens: 4, overflow: Some(1), ..CUT });
+    let padding = Some(Padding { multiple_of: 5, ..PADDING });
+    let encoded = all(&pieces(), &[input("hellos world and", None)], Options { truncation, padding, offsets: true, ..OPTIONS }).unwrap();
+    let rows: Vec<&[u32]> = std::iter::once(&encoded[0]).chain(&encoded[0].overflow).map(|row| row.ids.as_slice()).collect();
+    assert_eq!(rows, [[2, 4, 5, 3, 0], [2, 5, 6, 3, 0], [2, 6, 7, 3, 0], [2, 7, 9, 3, 0]]);
+    assert_eq!(encoded[0].truncated, 3);
+    assert_eq!(encoded[0].overflow[2].byte_offsets, [(0, 0), (10, 12), (13, 16), (0, 0), (0, 0)]);
+    let many = Options { truncation: Some(Truncation { max_tokens: 64, overflow: Some(61), ..CUT }), max_tokens: 5000, ..OPTIONS };
+    assert_eq!(all(&pieces(), &[input(&"and ".repeat(1000), None)], many).unwrap_err().field, "inputs");
+}
+
+#[test]
 fn an_answer_cannot_grow_past_its_limit() {
     let texts = [input("hello hello hello", None), input("", None), input("", None)];
     let limited = Options { max_tokens: 12, ..OPTIONS };
     assert!(all(&pieces(), &texts, limited).is_ok());
-    let padding = |multiple_of| Some(Padding { multiple_of, pad_id: 0 });
+    let padding = |multiple_of| Some(Padding { multiple_of, ..PADDING });
     assert_eq!(all(&pieces(), &texts, Options { padding: padding(1), ..limited }).unwrap_err().field, "inputs");
     let limited = Options { max_tokens: 20, padding: padding(4096), ..OPTIONS };
     assert_eq!(all(&pieces(), &texts, limited).unwrap_err().field, "padding.multiple_of");
+    let filled = Some(Padding { min_tokens: 500, ..PADDING });
+    let narrow = Options { max_tokens: 1 << 20, max_bytes: 10_000, padding: filled, ..OPTIONS };
+    assert!(all(&pieces(), &texts, narrow).is_ok());
+    assert_eq!(all(&pieces(), &texts, Options { offsets: true, ..narrow }).unwrap_err().field, "padding.min_tokens");
 }
 
 #[test]
@@ -94,7 +138,7 @@ fn a_refused_special_token_is_named_with_its_place() {
 
 #[test]
 fn offsets_are_right_in_bytes_and_characters() {
-    let tokenizer = Tokenizer::load(&samples::byte_level(), None).unwrap();
+    let tokenizer = samples::load(&samples::byte_level());
     let text = [input("hello 日", Some("é hello"))];
     let encoded = &all(&tokenizer, &text, Options { offsets: true, ..OPTIONS }).unwrap()[0];
     // One token for each byte of 日 and é, each of them standing where the character does.

@@ -1,4 +1,4 @@
-//! The same tokenizer without its special tokens: what user text is encoded with.
+//! A tokenizer without its special tokens: what user text is encoded with.
 //!
 //! Not splitting text at special tokens is not enough. A model whose own vocabulary holds them finds them again:
 //! Unigram takes "</s>" whole, a model of whole words and WordPiece look words up. So they are taken out of the model as well.
@@ -8,12 +8,20 @@
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
-use tokenizers::{AddedVocabulary, ModelWrapper, Tokenizer, models::wordlevel::WordLevel};
+use tokenizers::{AddedVocabulary, Model, ModelWrapper, PreTokenizerWrapper, Tokenizer, models::wordlevel::WordLevel};
 
-use super::{Special, model_has};
+use super::Special;
 
-/// `full` without its special tokens. `model` is the model's definition in `tokenizer.json`.
-pub(super) fn tokenizer(full: &Tokenizer, model: &Value, specials: &[Special]) -> Result<Tokenizer, String> {
+/// The definition of a model without those special tokens that it holds itself; None = it holds none. `model` is its
+/// definition in `tokenizer.json`.
+pub(super) fn model(full: &Tokenizer, model: &Value, specials: &[Special]) -> Option<Value> {
+    let held = |content: &str| full.get_model().token_to_id(content).is_some();
+    let hidden: HashSet<&str> = specials.iter().map(|special| special.content.as_str()).filter(|s| s.chars().count() > 1 && held(s)).collect();
+    (!hidden.is_empty()).then(|| without(model, &hidden))
+}
+
+/// `full` without its special tokens; `model` is the definition of its model where that changes.
+pub(super) fn tokenizer(full: &Tokenizer, model: Option<&Value>) -> Result<Tokenizer, String> {
     let mut literal = full.clone();
     let ids = WordLevel::builder().vocab(full.get_vocab(true).into_iter().collect()).build().map_err(|error| error.to_string())?;
     let mut added: Vec<_> = full.get_added_tokens_decoder().into_iter().filter(|(_, token)| !token.special).collect();
@@ -23,13 +31,39 @@ pub(super) fn tokenizer(full: &Tokenizer, model: &Value, specials: &[Special]) -
     vocabulary.add_tokens(added.into_iter().map(|(_, token)| token), &ids, full.get_normalizer()).map_err(|error| error.to_string())?;
     literal.with_added_vocabulary(vocabulary);
 
-    let hidden: HashSet<&str> =
-        specials.iter().map(|special| special.content.as_str()).filter(|s| s.chars().count() > 1 && model_has(full, s)).collect();
-    if !hidden.is_empty() {
-        let model: ModelWrapper = serde_json::from_value(without(model, &hidden)).map_err(|error| error.to_string())?;
+    if let Some(model) = model {
+        let model: ModelWrapper = serde_json::from_value(model.clone()).map_err(|error| error.to_string())?;
         literal.with_model(model);
     }
     Ok(literal)
+}
+
+/// `literal` for text that is not the beginning, where the pre-tokenizer puts a blank before the beginning alone.
+pub(super) fn continued(literal: &Tokenizer, definition: &Value) -> Result<Option<Tokenizer>, String> {
+    let Some(mut pre_tokenizer) = definition.get("pre_tokenizer").cloned() else { return Ok(None) };
+    if !without_first_blank(&mut pre_tokenizer) {
+        return Ok(None);
+    }
+    let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(pre_tokenizer).map_err(|error| error.to_string())?;
+    let mut continued = literal.clone();
+    continued.with_pre_tokenizer(Some(pre_tokenizer));
+    Ok(Some(continued))
+}
+
+/// Sets every `prepend_scheme` of "first" to "never"; whether there was one.
+fn without_first_blank(definition: &mut Value) -> bool {
+    match definition {
+        Value::Object(object) => {
+            let mut found = false;
+            if let Some(scheme) = object.get_mut("prepend_scheme").filter(|scheme| scheme.as_str() == Some("first")) {
+                *scheme = "never".into();
+                found = true;
+            }
+            object.values_mut().fold(found, |found, value| without_first_blank(value) | found)
+        }
+        Value::Array(values) => values.iter_mut().fold(false, |found, value| without_first_blank(value) | found),
+        _ => false,
+    }
 }
 
 /// A model's definition without the tokens of `hidden`; ids stay as they are.

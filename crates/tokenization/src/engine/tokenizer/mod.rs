@@ -1,5 +1,10 @@
-//! The one module that names the crate `tokenizers`.
+//! A tokenizer, ready to use. This is the one module that knows what is behind it: the crate `tokenizers` 0.23, which is
+//! complete, and its successor's release candidate, which is some twenty times faster on what it supports. Which encodes is
+//! settled for each tokenizer at load, by comparing the two on text.
 
+mod agreement;
+mod fast;
+mod frame;
 mod literal;
 mod pieces;
 #[cfg(test)]
@@ -8,9 +13,14 @@ mod tests;
 use std::{ops::Range, sync::Arc};
 
 use serde_json::Value;
-use tokenizers::{EncodeInput, Encoding, Model, ModelWrapper, OffsetReferential, OffsetType};
+use tokenizers::{Encoding, ModelWrapper, OffsetReferential, OffsetType};
 
-use super::Detokenizer;
+use self::{
+    fast::{Fast, Fault},
+    frame::Frames,
+};
+use super::{Detokenizer, Span};
+pub(crate) use frame::{Frame, Part};
 
 /// Ids above this are refused at load: tables are indexed by id, so one stray id would cost gigabytes.
 const MAX_VOCABULARY: u32 = 1 << 24;
@@ -40,57 +50,29 @@ pub(crate) struct Special {
     pub(crate) content: String,
 }
 
-/// What to do with the texts of one encoding.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct How {
-    /// Whether the tokenizer adds its own special tokens.
-    pub(crate) add_special_tokens: bool,
-    /// Whether text that spells a special token becomes it.
-    pub(crate) allow_special_tokens: bool,
-    /// Whether to say where each token stands in its text.
-    pub(crate) offsets: bool,
-}
-
-/// The tokens of a text or a pair, nothing cut and nothing filled up.
-#[derive(Debug)]
-pub(crate) struct Tokens(Encoding);
-
-impl Tokens {
+/// The tokens of one text, nothing cut, filled up or laid around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
     /// The ids.
-    pub(crate) fn ids(&self) -> &[u32] {
-        self.0.get_ids()
-    }
-
-    /// 0 for the first text and 1 for the second.
-    pub(crate) fn type_ids(&self) -> &[u32] {
-        self.0.get_type_ids()
-    }
-
-    /// Where each token stands in its text, in bytes; all zero unless asked for.
-    pub(crate) fn offsets(&self) -> &[(usize, usize)] {
-        self.0.get_offsets()
-    }
-
-    /// Which tokens stand for the first text (0) or the second (1); the rest were added.
-    pub(crate) fn member(&self, member: usize) -> Range<usize> {
-        let of = |token: usize| self.0.token_to_sequence(token);
-        let length = self.0.len();
-        // Both lie in one piece, so the first and the last token of a member enclose it.
-        let start = (0..length).find(|&token| of(token) == Some(member));
-        let Some(start) = start else { return 0..0 };
-        let end = (start..length).rev().find(|&token| of(token) == Some(member));
-        start..end.map_or(start, |end| end + 1)
-    }
+    pub(crate) ids: Vec<u32>,
+    /// Where each token stands in the text, in characters; empty unless asked for.
+    pub(crate) offsets: Vec<Span>,
 }
 
 /// A tokenizer, ready to use from any thread.
 pub(crate) struct Tokenizer {
     full: Arc<tokenizers::Tokenizer>,
     literal: tokenizers::Tokenizer,
+    /// `literal` for text that something stands before, where that makes a difference.
+    continued: Option<tokenizers::Tokenizer>,
+    fast: Option<Fast>,
+    frames: Frames,
     detokenizer: Detokenizer,
     specials: Vec<Special>,
     pad_id: Option<u32>,
     max_length: Option<u32>,
+    cuts_left: bool,
+    pads_left: bool,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -100,10 +82,9 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json` and, where there is one, the `tokenizer_config.json` beside it.
-    pub(crate) fn load(json: &str, config: Option<&str>) -> Result<Self, String> {
+    /// Makes a tokenizer of what a `tokenizer.json` holds and of the `tokenizer_config.json` beside it (null: there is none).
+    pub(crate) fn load(json: &str, config: &Value) -> Result<Self, String> {
         let definition: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let config: Value = config.map_or(Ok(Value::Null), serde_json::from_str).map_err(|error| format!("tokenizer_config.json: {error}"))?;
         let mut full: tokenizers::Tokenizer = json.parse().map_err(|error| format!("{error}"))?;
         // Fixed lengths in the file are those of one use in training; each request says its own.
         let file_pad = full.get_padding().map(|padding| padding.pad_id);
@@ -123,16 +104,56 @@ impl Tokenizer {
         if size == 0 || size > MAX_VOCABULARY {
             return Err(format!("a vocabulary of {size} ids cannot be served: 1 to {MAX_VOCABULARY} can"));
         }
-        let literal = literal::tokenizer(&full, definition.get("model").unwrap_or(&Value::Null), &specials)?;
+        let literal_model = literal::model(&full, definition.get("model").unwrap_or(&Value::Null), &specials);
+        let literal = literal::tokenizer(&full, literal_model.as_ref())?;
+        let continued = literal::continued(&literal, &definition)?;
+        let frames = Frames::of(&full);
+        let fast = Fast::load(definition, literal_model);
         let full = Arc::new(full);
         let detokenizer = pieces::detokenizer(&full, size, &specials)?;
-        let pad_id = pad_token(&config)
+        let pad_id = pad_token(config)
             .and_then(|token| full.token_to_id(token))
             .or(file_pad)
             .or_else(|| specials.iter().find(|special| ["[PAD]", "<pad>", "<|pad|>"].contains(&special.content.as_str())).map(|s| s.id))
             .filter(|&id| id < size);
         let max_length = config.get("model_max_length").and_then(Value::as_f64).filter(|length| (1.0..NO_LENGTH).contains(length));
-        Ok(Self { full, literal, detokenizer, specials, pad_id, max_length: max_length.map(|length| length as u32) })
+        let is_left = |key| config.get(key).and_then(Value::as_str) == Some("left");
+        let mut tokenizer = Self {
+            full,
+            literal,
+            continued,
+            fast: None,
+            frames,
+            detokenizer,
+            specials,
+            pad_id,
+            max_length: max_length.map(|length| length as u32),
+            cuts_left: is_left("truncation_side"),
+            pads_left: is_left("padding_side"),
+        };
+        match fast.and_then(|fast| tokenizer.proven(fast)) {
+            Ok(fast) => tokenizer.fast = Some(fast),
+            Err(reason) => tracing::info!(reason, "the fast encoder does not take this tokenizer; the complete one does"),
+        }
+        Ok(tokenizer)
+    }
+
+    /// `fast`, if it encodes as the complete one does.
+    fn proven(&self, fast: Fast) -> Result<Fast, String> {
+        let spelled = |id| self.full.id_to_token(id).map(|_| String::from_utf8_lossy(self.detokenizer.bytes(id)).into_owned());
+        let mut added: Vec<(u32, String)> = self.full.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content)).collect();
+        added.sort_unstable();
+        for text in agreement::texts(self.vocabulary_size(), spelled).into_iter().chain(agreement::around(&added)) {
+            for allow in [false, true] {
+                match fast.attempt(&text, allow) {
+                    Ok(ids) if ids == self.complete(&text, allow, false)?.ids => {}
+                    Ok(_) => return Err(format!("it differs on {text:?}")),
+                    Err(Fault::Refused(reason)) => return Err(reason),
+                    Err(Fault::Panicked) => return Err(format!("it panics on {text:?}")),
+                }
+            }
+        }
+        Ok(fast)
     }
 
     /// How it splits text.
@@ -170,31 +191,102 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// Encodes a text, or a pair.
-    pub(crate) fn encode(&self, text: &str, pair: Option<&str>, how: How) -> Result<Tokens, String> {
-        let tokenizer = if how.allow_special_tokens { &*self.full } else { &self.literal };
-        let input: EncodeInput<'_> = match pair {
-            None => text.into(),
-            Some(pair) => (text, pair).into(),
-        };
-        let encoded =
-            if how.offsets { tokenizer.encode(input, how.add_special_tokens) } else { tokenizer.encode_fast(input, how.add_special_tokens) };
-        encoded.map(Tokens).map_err(|error| error.to_string())
+    /// Whether long inputs lose their beginning, where a request does not say.
+    pub(crate) fn cuts_left(&self) -> bool {
+        self.cuts_left
+    }
+
+    /// Whether short inputs are filled up in front, where a request does not say.
+    pub(crate) fn pads_left(&self) -> bool {
+        self.pads_left
+    }
+
+    /// Whether the fast encoder is in use.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.fast.is_some()
+    }
+
+    /// What stands around a text or a pair; an error where the tokenizer does not take one.
+    pub(crate) fn frame(&self, pair: bool, add_special_tokens: bool) -> Result<&Frame, String> {
+        self.frames.get(pair, add_special_tokens)
+    }
+
+    /// Encodes a text. `allow_special_tokens`: text that spells a special token becomes it. `offsets`: whether to say where
+    /// tokens stand, which takes the complete encoder.
+    pub(crate) fn encode(&self, text: &str, allow_special_tokens: bool, offsets: bool) -> Result<Tokens, String> {
+        if !offsets && let Some(ids) = self.fast.as_ref().and_then(|fast| fast.encode(text, allow_special_tokens)) {
+            return Ok(Tokens { ids, offsets: Vec::new() });
+        }
+        self.complete(text, allow_special_tokens, offsets)
+    }
+
+    fn complete(&self, text: &str, allow_special_tokens: bool, offsets: bool) -> Result<Tokens, String> {
+        let tokenizer = if allow_special_tokens { &*self.full } else { &self.literal };
+        let encoded: Result<Encoding, _> = if offsets { tokenizer.encode_char_offsets(text, false) } else { tokenizer.encode_fast(text, false) };
+        let encoded = encoded.map_err(|error| error.to_string())?;
+        let spans = encoded.get_offsets().iter().map(|&(start, end)| (start as u32, end as u32));
+        Ok(Tokens { ids: encoded.get_ids().to_vec(), offsets: if offsets { spans.collect() } else { Vec::new() } })
     }
 
     /// The first special token that a text spells, and the byte at which it begins.
     pub(crate) fn find_special(&self, text: &str) -> Option<(usize, &Special)> {
-        // What the added vocabulary would take out of the text is just what encoding with special tokens allowed
-        // would turn into them: single words, stripped blanks and normalisation included.
-        let parts = self.full.get_added_vocabulary().extract_and_normalize(self.full.get_normalizer(), text);
-        parts.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter().find_map(|(_, (start, _), tokens)| {
-            let id = tokens.as_ref()?.first()?.id;
-            let special = self.specials.iter().find(|special| special.id == id)?;
+        self.spelled(text).into_iter().find_map(|(range, id)| {
+            let special = self.special(id)?;
             // A token that takes in the blanks before it still begins where it is written.
-            let blanks = text.get(start..).map_or(0, |rest| rest.len() - rest.trim_start().len());
-            let spelled = text.get(start + blanks..).is_some_and(|rest| rest.starts_with(special.content.as_str()));
-            Some((if spelled { start + blanks } else { start }, special))
+            let blanks = text.get(range.start..).map_or(0, |rest| rest.len() - rest.trim_start().len());
+            let written = text.get(range.start + blanks..).is_some_and(|rest| rest.starts_with(special.content.as_str()));
+            Some((if written { range.start + blanks } else { range.start }, special))
         })
+    }
+
+    /// Where a text spells special tokens, in bytes and in order, with blanks around them that they take in.
+    pub(crate) fn specials_in(&self, text: &str) -> Vec<Range<usize>> {
+        self.spelled(text).into_iter().filter(|(_, id)| self.special(*id).is_some()).map(|(range, _)| range).collect()
+    }
+
+    /// Whether a text ends with what a special token begins with.
+    pub(crate) fn ends_in_a_special(&self, text: &str) -> bool {
+        let begins = |special: &Special| {
+            let borders = special.content.char_indices().map(|(at, _)| at).skip(1);
+            borders.into_iter().any(|at| special.content.get(..at).is_some_and(|beginning| text.ends_with(beginning)))
+        };
+        self.specials.iter().any(begins)
+    }
+
+    fn special(&self, id: u32) -> Option<&Special> {
+        self.specials.binary_search_by_key(&id, |special| special.id).ok().and_then(|place| self.specials.get(place))
+    }
+
+    /// Where a text spells added tokens, and which. What the added vocabulary would take out of the text is just what encoding
+    /// would turn into them: single words, stripped blanks and normalisation included.
+    fn spelled(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+        let parts = self.full.get_added_vocabulary().extract_and_normalize(self.full.get_normalizer(), text);
+        let splits = parts.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().filter_map(|(_, (start, end), tokens)| Some((start..end, tokens.as_ref()?.first()?.id))).collect()
+    }
+
+    /// Encodes a text that a program has put together: special tokens that it spells become such, but for those that `restore`
+    /// brings back in the text between them.
+    pub(crate) fn encode_between(&self, text: &str, restore: impl Fn(&str) -> String) -> Result<Vec<u32>, String> {
+        let (mut ids, mut done) = (Vec::new(), 0);
+        let between = |ids: &mut Vec<u32>, range: Range<usize>| -> Result<(), String> {
+            let part = restore(text.get(range.clone()).unwrap_or_default());
+            match &self.continued {
+                _ if part.is_empty() => {}
+                Some(continued) if range.start > 0 => {
+                    ids.extend_from_slice(continued.encode_fast(part.as_str(), false).map_err(|error| error.to_string())?.get_ids());
+                }
+                _ => ids.extend(self.encode(&part, false, false)?.ids),
+            }
+            Ok(())
+        };
+        for (range, id) in self.spelled(text) {
+            between(&mut ids, done..range.start)?;
+            ids.push(id);
+            done = range.end;
+        }
+        between(&mut ids, done..text.len())?;
+        Ok(ids)
     }
 }
 
@@ -202,9 +294,4 @@ impl Tokenizer {
 fn pad_token(config: &Value) -> Option<&str> {
     let token = config.get("pad_token")?;
     token.as_str().or_else(|| token.get("content")?.as_str())
-}
-
-/// Every id and token of the model itself, before tokens were added to it.
-fn model_has(tokenizer: &tokenizers::Tokenizer, content: &str) -> bool {
-    tokenizer.get_model().token_to_id(content).is_some()
 }

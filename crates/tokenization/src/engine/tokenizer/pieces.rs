@@ -53,13 +53,16 @@ struct Plan<'a> {
     suffix: Option<&'a str>,
     joined: bool,
     edge: Option<Edge>,
+    /// Steps behind the edge that look at one character alone.
+    after: Vec<&'a DecoderWrapper>,
     blanks: bool,
 }
 
 impl<'a> Plan<'a> {
     /// None = this decoder cannot be taken apart.
     fn of(decoder: Option<&'a DecoderWrapper>) -> Option<Self> {
-        let mut plan = Self { steps: Vec::new(), bytes: Bytes::Text, suffix: None, joined: false, edge: None, blanks: decoder.is_none() };
+        let mut plan =
+            Self { steps: Vec::new(), bytes: Bytes::Text, suffix: None, joined: false, edge: None, after: Vec::new(), blanks: decoder.is_none() };
         match decoder {
             None => {}
             Some(DecoderWrapper::BPE(bpe)) => plan.suffix = Some(&bpe.suffix),
@@ -76,6 +79,9 @@ impl<'a> Plan<'a> {
             DecoderWrapper::Strip(strip) if self.joined && strip.stop == 0 && self.edge.is_none() => {
                 self.edge = Some(Edge { content: strip.content, at_most: strip.start });
             }
+            DecoderWrapper::Replace(_) if self.joined && !matches!(self.bytes, Bytes::Level) && replaces_one_character(decoder) => {
+                self.after.push(decoder);
+            }
             DecoderWrapper::Replace(_) | DecoderWrapper::WordPiece(_) | DecoderWrapper::Metaspace(_) if separate => {
                 self.steps.push(decoder);
             }
@@ -90,7 +96,7 @@ impl<'a> Plan<'a> {
     fn piece(&self, token: String, alphabet: &[Option<u8>]) -> Result<Piece, String> {
         if let Some(suffix) = self.suffix {
             let (rest, last) = (token.replace(suffix, " "), token.replace(suffix, ""));
-            return Ok(Piece { first: rest.clone().into_bytes(), rest: rest.into_bytes(), last: Some(last.into_bytes()) });
+            return Ok(Piece { first: rest.clone().into_bytes(), rest: rest.into_bytes(), last: Some(last.into_bytes()), ends_edge: false });
         }
         let (mut first, mut rest) = (token.clone(), token);
         if self.blanks {
@@ -102,7 +108,16 @@ impl<'a> Plan<'a> {
             first = text(vec![first])?;
             rest = text(vec!["a".to_owned(), rest])?;
         }
-        Ok(Piece { first: self.bytes(first, alphabet), rest: self.bytes(rest, alphabet), last: None })
+        let ends_edge = self.replaced(&rest)? != rest;
+        let (first, rest) = (self.replaced(&first)?, self.replaced(&rest)?);
+        Ok(Piece { first: self.bytes(first, alphabet), rest: self.bytes(rest, alphabet), last: None, ends_edge })
+    }
+
+    /// A token's text after the steps behind the edge.
+    fn replaced(&self, text: &str) -> Result<String, String> {
+        self.after.iter().try_fold(text.to_owned(), |text, step| {
+            step.decode_chain(vec![text]).map(|mut texts| texts.pop().unwrap_or_default()).map_err(|error| error.to_string())
+        })
     }
 
     fn bytes(&self, text: String, alphabet: &[Option<u8>]) -> Vec<u8> {
@@ -116,6 +131,12 @@ impl<'a> Plan<'a> {
             }
         }
     }
+}
+
+/// Whether a step replaces a single character by something: then it does not matter that texts have been joined.
+fn replaces_one_character(decoder: &DecoderWrapper) -> bool {
+    let definition = serde_json::to_value(decoder).unwrap_or_default();
+    definition.pointer("/pattern/String").and_then(serde_json::Value::as_str).is_some_and(|pattern| pattern.chars().count() == 1)
 }
 
 /// The byte that a token such as "<0x0A>" stands for.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The benchmark's models, with random weights: a small MLP VAE and a DCGAN generator, as bare graphs.
 
-    python3 tests/bench/models.py out/bench/models
+    python3 tests/bench/serving/models.py out/bench/serving
 
 Shapes of the field: the VAE has 30 features, 64 hidden units and 8 latents; the generator is DCGAN's (Radford et al.,
 2016) for 3x64x64 images from 100 latents with 64 base channels. Tried with onnx 1.23.
@@ -70,6 +70,6 @@ def dcgan(folder):
 
 
 if __name__ == "__main__":
-    root = Path(sys.argv[1])
+    root = Path(sys.argv[1]) / "models"
     vae(root / "vae" / "1")
     dcgan(root / "dcgan" / "1")

@@ -1,0 +1,143 @@
+//! The service in a process of its own, called by real clients.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use quintet_proto::{
+    inference::{ServerLiveRequest, grpc_inference_service_client::GrpcInferenceServiceClient},
+    tokenization::v1::{EncodeInput, EncodeRequest, tokenization_service_client::TokenizationServiceClient},
+};
+use tokio::runtime::Runtime;
+use tonic::transport::Channel;
+
+/// Texts of a call.
+const TEXTS: usize = 64;
+
+/// A server with the benchmark's tokenizers. It ends with this.
+pub(crate) struct Served {
+    process: Child,
+    address: String,
+    runtime: Runtime,
+}
+
+impl Served {
+    pub(crate) fn start(folder: &Path) -> Self {
+        let own = std::env::current_exe().expect("this program's path");
+        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet-tokenization")).find(|path| path.is_file());
+        let mut process = Command::new(program.expect("quintet-tokenization: scripts/bench builds it"))
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--set",
+                "tokenization.max_text_bytes=1073741824",
+                "--set",
+                "server.max_request_bytes=268435456",
+                "--set",
+            ])
+            .arg(format!("models.path={}", folder.join("models").display()))
+            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("quintet-tokenization starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
+        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        Self { process, address, runtime }
+    }
+
+    /// Bytes of text a second of so many clients at once, 64 texts a call.
+    pub(crate) fn rate(&self, model: &str, texts: &[String], clients: usize, span: Duration) -> f64 {
+        let calls: Arc<Vec<(EncodeRequest, usize)>> =
+            Arc::new(texts.chunks_exact(TEXTS).map(|texts| (request(model, texts), texts.iter().map(String::len).sum())).collect());
+        let done = Arc::new(AtomicUsize::new(0));
+        self.runtime.block_on(async {
+            let mut running = tokio::task::JoinSet::new();
+            for client in 0..clients {
+                let (calls, done, mut service) = (Arc::clone(&calls), Arc::clone(&done), self.client().await);
+                running.spawn(async move {
+                    for (request, bytes) in calls.iter().cycle().skip(calls.len() * client / clients) {
+                        let answer = service.encode(request.clone()).await.expect("an answer").into_inner();
+                        assert_eq!(answer.encodings.len(), TEXTS);
+                        done.fetch_add(*bytes, Ordering::Relaxed);
+                    }
+                });
+            }
+            tokio::time::sleep(span / 4).await;
+            let (before, begun) = (done.load(Ordering::Relaxed), Instant::now());
+            tokio::time::sleep(span).await;
+            (done.load(Ordering::Relaxed) - before) as f64 / begun.elapsed().as_secs_f64()
+        })
+    }
+
+    /// The median seconds of a call with one short text, and of one to an rpc that does nothing, in turn.
+    pub(crate) fn seconds(&self, model: &str, text: &str) -> (f64, f64) {
+        // One thread: what a call takes is the server's, not the client's hand-over between threads.
+        let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        alone.block_on(async {
+            let (mut service, mut idle) = (self.client().await, GrpcInferenceServiceClient::new(self.channel().await));
+            let request = request(model, &[text.to_owned()]);
+            let (mut calls, mut echoes) = (Vec::new(), Vec::new());
+            for _ in 0..3000 {
+                let (request, begun) = (request.clone(), Instant::now());
+                service.encode(request).await.expect("an answer");
+                calls.push(begun.elapsed().as_secs_f64());
+                let begun = Instant::now();
+                idle.server_live(ServerLiveRequest {}).await.expect("an answer");
+                echoes.push(begun.elapsed().as_secs_f64());
+            }
+            (crate::median(&calls), crate::median(&echoes))
+        })
+    }
+
+    /// The seconds of a call with one text, the least of some.
+    pub(crate) fn once(&self, model: &str, text: &str) -> f64 {
+        self.runtime.block_on(async {
+            let mut service = self.client().await;
+            let mut least = f64::INFINITY;
+            for _ in 0..3 {
+                let (request, begun) = (request(model, &[text.to_owned()]), Instant::now());
+                service.encode(request).await.expect("an answer");
+                least = least.min(begun.elapsed().as_secs_f64());
+            }
+            least
+        })
+    }
+
+    async fn client(&self) -> TokenizationServiceClient<Channel> {
+        TokenizationServiceClient::new(self.channel().await).max_decoding_message_size(1 << 30).max_encoding_message_size(1 << 30)
+    }
+
+    async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address))
+            .expect("an address")
+            .initial_stream_window_size(1 << 24)
+            .initial_connection_window_size(1 << 24)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .expect("the server")
+    }
+}
+
+fn request(model: &str, texts: &[String]) -> EncodeRequest {
+    let inputs = texts.iter().map(|text| EncodeInput { text: text.clone(), ..EncodeInput::default() }).collect();
+    EncodeRequest { model: model.to_owned(), inputs, add_special_tokens: Some(false), ..EncodeRequest::default() }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
