@@ -11,9 +11,11 @@ use std::{
 
 use quintet_proto::{
     inference::{RepositoryModelLoadRequest, grpc_inference_service_client::GrpcInferenceServiceClient},
-    tokenization::v1::{EncodeInput, EncodeRequest, SpecialTokenPolicy, tokenization_service_client::TokenizationServiceClient},
+    tokenization::v1::{EncodeInput, EncodeRequest, EncodeStreamRequest, SpecialTokenPolicy, tokenization_service_client::TokenizationServiceClient},
 };
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
 use tonic::{Code, transport::Channel};
 
 use crate::harness::{Process, fields, root, soaks};
@@ -108,4 +110,50 @@ async fn texts_out_of_bounds_are_refused_by_name() {
         let answer = client.encode(EncodeRequest { special_tokens: policy, ..encode(&text) }).await.unwrap().into_inner();
         assert_eq!(answer.encodings.len(), 1);
     }
+}
+
+/// A text that was never seen before: words of letters in some scripts.
+fn random_text(random: &mut StdRng) -> String {
+    let mut text = String::new();
+    for _ in 0..random.random_range(1..6) {
+        let first = [0x61, 0x430, 0x4e00, 0x1f600][random.random_range(0..4)];
+        text.extend((0..random.random_range(1..9)).filter_map(|_| char::from_u32(first + random.random_range(0..26))));
+        text.push(' ');
+    }
+    text
+}
+
+/// What encoders remember is bounded: memory stays where it was after millions of texts, no two of them alike.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_flat_over_random_texts() {
+    const STREAMS: u64 = 4;
+    let process = Process::start("quintet-tokenization", &["--set", "server.log=error"]);
+    let rounds: u64 = 4;
+    let each: u64 = if soaks() { 10_000_000 / rounds / STREAMS } else { 5_000 };
+    let mut resident = Vec::new();
+    for round in 0..rounds {
+        let mut streams = Vec::new();
+        for stream in 0..STREAMS {
+            let mut client = Client::new(process.channel().await);
+            streams.push(async move {
+                let mut random = StdRng::seed_from_u64(round << 32 | stream);
+                let model = if stream % 2 == 0 { "gpt-kjv" } else { "all-minilm-l6-v2" };
+                let requests = (0..each).map(move |_| {
+                    let request = EncodeRequest { model: model.into(), ..request("", &[&random_text(&mut random)]) };
+                    EncodeStreamRequest { request: Some(request) }
+                });
+                let mut answers = client.encode_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+                let mut count = 0;
+                while let Some(answer) = answers.next().await {
+                    count += answer.unwrap().response.unwrap().encodings.len() as u64;
+                }
+                assert_eq!(count, each);
+            });
+        }
+        futures_util::future::join_all(streams).await;
+        resident.push(process.resident());
+    }
+    // The first round fills what there is to fill.
+    let most = resident[0] as f64 * if soaks() { 1.05 } else { 1.2 };
+    assert!(resident.iter().all(|bytes| *bytes as f64 <= most), "resident bytes after each round: {resident:?}");
 }

@@ -133,7 +133,7 @@ class Tiktoken:
 
 
 class SentencePiece:
-    """A .model file. It never takes text for a control token, so both policies are one."""
+    """A .model file. It never takes text for a control token, and gives those no text."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
@@ -145,7 +145,7 @@ class SentencePiece:
     allow = as_text
 
     def decode(self, sequences: Sequence[Ids], *, skip: bool) -> list[str]:
-        del skip  # control tokens have no text anyway
+        assert skip
         return [self._processor.decode(list(ids)) for ids in sequences]
 
     def token(self, number: int) -> str:

@@ -80,6 +80,25 @@ pub(crate) fn byte_level() -> String {
     }))
 }
 
+/// Bytes alone, after a normalizer: the ids show what it made of a text.
+pub(crate) fn normalized(normalizer: &Value) -> String {
+    let vocabulary: serde_json::Map<String, Value> = alphabet().into_iter().enumerate().map(|(id, byte)| (byte.to_string(), json!(id))).collect();
+    file(json!({
+        "normalizer": normalizer,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": []},
+    }))
+}
+
+/// Whole words, nearly all unknown, after a pre-tokenizer: the ids show where it split a text.
+pub(crate) fn split_words(pre_tokenizer: &Value) -> String {
+    file(json!({
+        "pre_tokenizer": pre_tokenizer,
+        "model": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<unk>": 0, "a": 1, "b": 2}},
+    }))
+}
+
 fn unigram_pieces() -> Vec<(String, f64)> {
     let mut pieces: Vec<(String, f64)> = ["<unk>", "<s>", "</s>"].map(|token| (token.to_owned(), 0.0)).into();
     pieces.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), -20.0)));

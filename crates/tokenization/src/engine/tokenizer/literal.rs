@@ -12,6 +12,10 @@ use tokenizers::{AddedVocabulary, Model, ModelWrapper, PreTokenizerWrapper, Toke
 
 use super::Special;
 
+/// The name of the unknown token where its own is taken out: two noncharacters, which text that is interchanged does not have. A text
+/// that has them would be unknown anyhow.
+const UNSPELLABLE: &str = "\u{10FFFF}\u{10FFFF}";
+
 /// The definition of a model without those special tokens that it holds itself; None = it holds none. `model` is its
 /// definition in `tokenizer.json`.
 pub(super) fn model(full: &Tokenizer, model: &Value, specials: &[Special]) -> Option<Value> {
@@ -86,7 +90,7 @@ fn without(model: &Value, hidden: &HashSet<&str>) -> Value {
         _ => {}
     }
     if unknown.is_some() {
-        model.insert("unk_token".to_owned(), Value::String(String::new()));
+        model.insert("unk_token".to_owned(), UNSPELLABLE.into());
     }
     if let Some(Value::Array(merges)) = model.get_mut("merges") {
         merges.retain(|merge| !touches(merge, hidden));
@@ -95,11 +99,11 @@ fn without(model: &Value, hidden: &HashSet<&str>) -> Value {
 }
 
 fn hide(vocabulary: &mut Map<String, Value>, hidden: &HashSet<&str>, unknown: Option<&str>, byte_fallback: bool) {
-    // The model still has to say "unknown", so that entry moves to the empty token, which no text spells.
+    // The model still has to say "unknown", so that entry moves to a token that no text spells.
     let unknown = unknown.and_then(|token| vocabulary.get(token).cloned());
     vocabulary.retain(|token, _| !hidden.contains(token.as_str()) || (byte_fallback && super::pieces::fallback_byte(token).is_some()));
     if let Some(id) = unknown {
-        vocabulary.insert(String::new(), id);
+        vocabulary.insert(UNSPELLABLE.to_owned(), id);
     }
 }
 

@@ -3,6 +3,7 @@
 //! settled for each tokenizer at load, by comparing the two on text.
 
 mod agreement;
+mod doubt;
 mod fast;
 mod frame;
 mod literal;
@@ -143,7 +144,8 @@ impl Tokenizer {
         let spelled = |id| self.full.id_to_token(id).map(|_| String::from_utf8_lossy(self.detokenizer.bytes(id)).into_owned());
         let mut added: Vec<(u32, String)> = self.full.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content)).collect();
         added.sort_unstable();
-        for text in agreement::texts(self.vocabulary_size(), spelled).into_iter().chain(agreement::around(&added)) {
+        let texts = agreement::texts(self.vocabulary_size(), spelled).into_iter().chain(agreement::around(&added));
+        for text in texts.filter(|text| !doubt::has_doubtful(text)) {
             for allow in [false, true] {
                 match fast.attempt(&text, allow) {
                     Ok(ids) if ids == self.complete(&text, allow, false)?.ids => {}
@@ -214,7 +216,9 @@ impl Tokenizer {
     /// Encodes a text. `allow_special_tokens`: text that spells a special token becomes it. `offsets`: whether to say where
     /// tokens stand, which takes the complete encoder.
     pub(crate) fn encode(&self, text: &str, allow_special_tokens: bool, offsets: bool) -> Result<Tokens, String> {
-        if !offsets && let Some(ids) = self.fast.as_ref().and_then(|fast| fast.encode(text, allow_special_tokens)) {
+        if let Some(fast) = self.fast.as_ref().filter(|_| !offsets && !doubt::has_doubtful(text))
+            && let Some(ids) = fast.encode(text, allow_special_tokens)
+        {
             return Ok(Tokens { ids, offsets: Vec::new() });
         }
         self.complete(text, allow_special_tokens, offsets)
