@@ -67,7 +67,7 @@ async fn each_documented_metric_exists_and_moves_and_each_that_exists_is_documen
         let id = evaluation.create_evaluation(request).await.unwrap().into_inner().evaluation.unwrap().id;
         let mut states = evaluation.watch_evaluation(WatchEvaluationRequest { id }).await.unwrap().into_inner();
         while states.message().await.unwrap().is_some() {}
-        let large = vec![EncodeInput { text: format!("In the beginning {round} ").repeat(3000), ..EncodeInput::default() }];
+        let large = vec![EncodeInput { text: format!("In the beginning {round} ").repeat(30_000), ..EncodeInput::default() }];
         let mut tokenization = TokenizationServiceClient::new(channel.clone());
         tokenization.count_tokens(CountTokensRequest { inputs: large, ..CountTokensRequest::default() }).await.unwrap();
     };

@@ -25,7 +25,7 @@ impl std::fmt::Debug for Served {
 
 /// Loads the tokenizers of `repository` and makes the service over them.
 pub fn build(config: &Config, server: &Server, repository: &Repository) -> Result<Served, Error> {
-    let catalog = Catalog::load(repository, &config.default_model, config.chat_template_work)?;
+    let catalog = Catalog::load(repository, config)?;
     let tokenizers = catalog.registry().clone();
     if tokenizers.is_empty() && !repository.may_be_empty() {
         return Err(Error::NoTokenizer(repository.path().to_owned()));

@@ -28,6 +28,8 @@ pub struct Config {
     pub threads: usize,
     /// The most bytes of larger requests in work and waiting.
     pub max_pending_bytes: usize,
+    /// Whether tokenizers that the fast encoder is shown to encode as the complete one does are encoded by it.
+    pub fast_encoder: bool,
     /// The most work that a chat template may do for one conversation: a unit is a step, or 64 bytes of data.
     pub chat_template_work: u64,
 }

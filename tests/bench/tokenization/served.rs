@@ -11,12 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Buf, BufMut, Bytes};
+use http::uri::PathAndQuery;
+use prost::Message;
 use quintet_proto::{
     inference::{ServerLiveRequest, grpc_inference_service_client::GrpcInferenceServiceClient},
-    tokenization::v1::{EncodeInput, EncodeRequest, tokenization_service_client::TokenizationServiceClient},
+    tokenization::v1::{CountTokensRequest, EncodeInput, EncodeRequest, EncodeResponse, tokenization_service_client::TokenizationServiceClient},
 };
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
+use tonic::{
+    Request, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::Channel,
+};
 
 /// Texts of a call.
 const TEXTS: usize = 64;
@@ -55,19 +62,27 @@ impl Served {
         Self { process, address, runtime }
     }
 
-    /// Bytes of text a second of so many clients at once, 64 texts a call.
+    /// Bytes of text a second of so many clients at once, 64 texts a call. The calls are written out beforehand and the answers not
+    /// read through, as a load generator does it: what is measured is the service, not its clients.
     pub(crate) fn rate(&self, model: &str, texts: &[String], clients: usize, span: Duration) -> f64 {
-        let calls: Arc<Vec<(EncodeRequest, usize)>> =
-            Arc::new(texts.chunks_exact(TEXTS).map(|texts| (request(model, texts), texts.iter().map(String::len).sum())).collect());
+        let calls: Arc<Vec<(Bytes, usize)>> = Arc::new(
+            texts.chunks_exact(TEXTS).map(|texts| (request(model, texts).encode_to_vec().into(), texts.iter().map(String::len).sum())).collect(),
+        );
         let done = Arc::new(AtomicUsize::new(0));
         self.runtime.block_on(async {
             let mut running = tokio::task::JoinSet::new();
             for client in 0..clients {
-                let (calls, done, mut service) = (Arc::clone(&calls), Arc::clone(&done), self.client().await);
+                let (calls, done) = (Arc::clone(&calls), Arc::clone(&done));
+                let mut service = tonic::client::Grpc::new(self.channel().await).max_decoding_message_size(1 << 30);
                 running.spawn(async move {
-                    for (request, bytes) in calls.iter().cycle().skip(calls.len() * client / clients) {
-                        let answer = service.encode(request.clone()).await.expect("an answer").into_inner();
-                        assert_eq!(answer.encodings.len(), TEXTS);
+                    for (turn, (request, bytes)) in calls.iter().cycle().skip(calls.len() * client / clients).enumerate() {
+                        service.ready().await.expect("the server");
+                        let path = PathAndQuery::from_static("/quintet.tokenization.v1.TokenizationService/Encode");
+                        let answer = service.unary(Request::new(request.clone()), path, Written).await.expect("an answer").into_inner();
+                        // Now and then it is looked at.
+                        if turn % 64 == 0 {
+                            assert_eq!(EncodeResponse::decode(answer).expect("encodings").encodings.len(), TEXTS);
+                        }
                         done.fetch_add(*bytes, Ordering::Relaxed);
                     }
                 });
@@ -99,14 +114,16 @@ impl Served {
         })
     }
 
-    /// The seconds of a call with one text, the least of some.
+    /// The seconds of a call that counts the tokens of one text, the less of two.
     pub(crate) fn once(&self, model: &str, text: &str) -> f64 {
         self.runtime.block_on(async {
             let mut service = self.client().await;
             let mut least = f64::INFINITY;
-            for _ in 0..3 {
-                let (request, begun) = (request(model, &[text.to_owned()]), Instant::now());
-                service.encode(request).await.expect("an answer");
+            for _ in 0..2 {
+                let inputs = vec![EncodeInput { text: text.to_owned(), ..EncodeInput::default() }];
+                let request = CountTokensRequest { model: model.to_owned(), inputs, ..CountTokensRequest::default() };
+                let begun = Instant::now();
+                service.count_tokens(request).await.expect("an answer");
                 least = least.min(begun.elapsed().as_secs_f64());
             }
             least
@@ -139,5 +156,43 @@ impl Drop for Served {
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Messages as the bytes they are written in.
+#[derive(Clone, Copy)]
+struct Written;
+
+impl Codec for Written {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Written {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Written {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

@@ -9,7 +9,7 @@ const STATUS: &str = "grpc-status";
 /// How the library's message begins, as it stands in a header.
 const BEGINS: &[u8] = b"failed%20to%20decode%20Protobuf%20message";
 
-/// Turns the library's status for undecodable bytes into INVALID_ARGUMENT, in headers or trailers.
+/// Turns the library's status for undecodable bytes into `INVALID_ARGUMENT`, in headers or trailers.
 pub(super) fn blame_the_client(headers: &mut HeaderMap) {
     let is = |name, holds: &dyn Fn(&[u8]) -> bool| headers.get(name).is_some_and(|value: &HeaderValue| holds(value.as_bytes()));
     if is(STATUS, &|code| Code::from_bytes(code) == Code::Internal) && is("grpc-message", &|message| message.starts_with(BEGINS)) {

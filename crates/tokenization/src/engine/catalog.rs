@@ -7,6 +7,7 @@ use super::{
     chat::Templates,
     definition::{self, Definition},
 };
+use crate::Config;
 
 /// Where transformers puts the templates of older models.
 const CONFIGURATION: &str = "tokenizer_config.json";
@@ -34,9 +35,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn load(folder: &ModelFolder, chat_work: u64) -> Result<Self, quintet_onnx::Error> {
+    fn load(folder: &ModelFolder, fast_encoder: bool, chat_work: u64) -> Result<Self, quintet_onnx::Error> {
         let Definition { json, configuration, file, sha256 } = Definition::read(folder)?;
         let tokenizer = Tokenizer::load(&json, &configuration).map_err(|reason| folder.broken(&file, reason))?;
+        let tokenizer = if fast_encoder { tokenizer } else { tokenizer.complete_only() };
         let templates = Templates::load(&configuration, template_files(folder)?, chat_work).map_err(|reason| folder.broken(CONFIGURATION, reason))?;
         tracing::info!(model = folder.id(), vocabulary = tokenizer.vocabulary_size(), fast = tokenizer.is_fast(), "a tokenizer is ready");
         Ok(Self { name: folder.name.clone(), version: folder.version.clone(), sha256, tokenizer, templates })
@@ -67,11 +69,12 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Loads the tokenizer of every model folder that has one, whatever the model's kind. An empty name then means
-    /// `default`, or, where that is empty, the first by name.
-    pub(crate) fn load(repository: &Repository, default: &str, chat_work: u64) -> Result<Self, quintet_onnx::Error> {
-        let load = move |folder: &ModelFolder| Entry::load(folder, chat_work);
+    /// the configured default, or, where that is empty, the first by name.
+    pub(crate) fn load(repository: &Repository, config: &Config) -> Result<Self, quintet_onnx::Error> {
+        let (fast_encoder, chat_work) = (config.fast_encoder, config.chat_template_work);
+        let load = move |folder: &ModelFolder| Entry::load(folder, fast_encoder, chat_work);
         let registry = Registry::open_lingering("tokenizer", repository, definition::has, LINGER, load)?;
-        Ok(Self { registry, default: default.to_owned() })
+        Ok(Self { registry, default: config.default_model.clone() })
     }
 
     /// The tokenizer of this name and version; empty = the default one, and the highest.

@@ -1,4 +1,4 @@
-//! ApplyChatTemplate: a conversation as the contract has it becomes one as templates have it.
+//! `ApplyChatTemplate`: a conversation as the contract has it becomes one as templates have it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,7 +32,7 @@ pub(super) fn apply(entry: &Entry, request: ApplyChatTemplateRequest, limits: &L
     let truncation = request.truncation.as_ref().map(|given| checks::truncation(given, &entry.tokenizer, false, &mut checks));
     checks
         .require(truncation.is_none() || request.return_encoding, "truncation", || "it cuts the encoding, and return_encoding is not set".to_owned());
-    checks.require(!truncation.is_some_and(|truncation| truncation.overflow.is_some()), "truncation.return_overflow", || {
+    checks.require(truncation.is_none_or(|truncation| truncation.overflow.is_none()), "truncation.return_overflow", || {
         "a conversation is not answered in pieces".to_owned()
     });
     let (name, return_encoding) = (request.template.clone(), request.return_encoding);
@@ -51,7 +51,7 @@ pub(super) fn apply(entry: &Entry, request: ApplyChatTemplateRequest, limits: &L
     let marked = marked.and_then(|()| marks.mark_fields(&mut conversation.variables, protected));
     marked.map_err(|_| Error::invalid("messages", "they spell too many different special tokens and private characters: 65,520 is the limit"))?;
 
-    let rendered = templates.apply(&name, conversation).map_err(failed)?;
+    let rendered = templates.apply(&name, conversation).map_err(|failure| failed(&failure))?;
     let mut spans = rendered.generation;
     let text = marks.restore_with(&rendered.text, &mut spans);
     let encoding = return_encoding
@@ -212,8 +212,8 @@ fn spelled(value: &Value, entry: &Entry) -> Option<String> {
     }
 }
 
-fn failed(failure: Failure) -> Error {
-    let field = match &failure {
+fn failed(failure: &Failure) -> Error {
+    let field = match failure {
         Failure::Unknown { .. } | Failure::Ambiguous(_) => "template",
         Failure::Continue(_) => "continue_final_message",
         Failure::Raised(_) | Failure::Work(_) | Failure::Broken(_) => "messages",

@@ -51,8 +51,7 @@ pub(super) fn as_calls(source: &str) -> (String, bool) {
 /// The text without the characters that enclose generated parts, and where those parts are, in bytes.
 pub(super) fn spans(text: &str) -> (String, Vec<(u32, u32)>) {
     let (mut plain, mut spans, mut open) = (String::with_capacity(text.len()), Vec::new(), Vec::new());
-    let mut pieces = text.split_inclusive([BEGIN, END]).peekable();
-    while let Some(piece) = pieces.next() {
+    for piece in text.split_inclusive([BEGIN, END]) {
         let (piece, mark) = match piece.chars().next_back() {
             Some(mark @ (BEGIN | END)) => (piece.strip_suffix(mark).unwrap_or(piece), Some(mark)),
             _ => (piece, None),

@@ -21,6 +21,7 @@ struct Layout {
 }
 
 /// The filter, `tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
+#[allow(clippy::needless_pass_by_value, reason = "the engine hands arguments over so")]
 pub(super) fn tojson(state: &State, value: &Value, given: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     let argument = |place: usize, name: &str| -> Result<Option<Value>, Error> {
         let value = match given.get(place) {
@@ -82,7 +83,7 @@ fn write_value(state: &State, value: &Value, layout: &Layout, depth: usize, text
                 state.consume_fuel(1)?;
                 items.push(item);
             }
-            enclose(state, '[', ']', items, layout, depth, text, |state, item, text| write_value(state, item, layout, depth + 1, text))?;
+            enclose(state, '[', ']', &items, layout, depth, text, |state, item, text| write_value(state, item, layout, depth + 1, text))?;
         }
         ValueKind::Map => {
             let mut entries = Vec::new();
@@ -93,7 +94,7 @@ fn write_value(state: &State, value: &Value, layout: &Layout, depth: usize, text
             if layout.sort_keys {
                 entries.sort_by(|a, b| a.0.cmp(&b.0));
             }
-            enclose(state, '{', '}', entries, layout, depth, text, |state, (key, item), text| {
+            enclose(state, '{', '}', &entries, layout, depth, text, |state, (key, item), text| {
                 write_string(key, layout, text);
                 text.push_str(&layout.key_separator);
                 write_value(state, item, layout, depth + 1, text)
@@ -120,7 +121,7 @@ fn enclose<T>(
     state: &State,
     open: char,
     close: char,
-    items: Vec<T>,
+    items: &[T],
     layout: &Layout,
     depth: usize,
     text: &mut String,

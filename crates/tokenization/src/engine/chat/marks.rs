@@ -1,4 +1,4 @@
-//! Keeps what a conversation spells apart from what its template writes. "<|im_end|>" in a user's message is text; the same
+//! Keeps what a conversation spells apart from what its template writes. `<|im_end|>` in a user's message is text; the same
 //! from the template ends a message. Once both stand in one text nobody can tell them apart. So, before the template sees them,
 //! special tokens in the conversation are replaced by one private character each, which no template takes for anything, and are
 //! put back when the text is encoded, as text. transformers does the same with `sanitize_control_tokens`. A template may put two

@@ -76,7 +76,7 @@ proptest! {
         let text = pieces.concat();
         for (name, tokenizer) in samples::all() {
             let chunking = Chunking { max_tokens, overlap, boundary, add_special_tokens };
-            let found = chunks(&tokenizer, &text, chunking);
+            let found = chunks(tokenizer, &text, chunking);
             let mut covered = 0;
             let mut began = None;
             for (chunk, part) in found.iter().zip(parts(&text, &found)) {

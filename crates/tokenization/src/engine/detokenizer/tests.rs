@@ -21,7 +21,7 @@ fn every_cut_of_every_text_streams_to_the_whole() {
     for (name, tokenizer) in samples::all() {
         let detokenizer = tokenizer.detokenizer();
         for text in samples::TEXTS {
-            let ids = encoded(&tokenizer, text);
+            let ids = encoded(tokenizer, text);
             for skip in [true, false] {
                 let whole = detokenizer.decode(&ids, skip).unwrap();
                 let bytes = detokenizer.decode_bytes(&ids, skip).unwrap();

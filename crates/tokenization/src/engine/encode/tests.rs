@@ -164,8 +164,8 @@ fn counts_are_those_of_encode() {
     for (name, tokenizer) in samples::all() {
         let inputs: Vec<Input> = samples::TEXTS.iter().map(|text| input(text, Some("and"))).collect();
         for add_special_tokens in [true, false] {
-            let encoded = all(&tokenizer, &inputs, Options { add_special_tokens, max_tokens: 1 << 20, ..OPTIONS }).unwrap();
-            let counts = count(&tokenizer, &inputs, add_special_tokens, || false).unwrap().unwrap();
+            let encoded = all(tokenizer, &inputs, Options { add_special_tokens, max_tokens: 1 << 20, ..OPTIONS }).unwrap();
+            let counts = count(tokenizer, &inputs, add_special_tokens, || false).unwrap().unwrap();
             assert!(encoded.iter().map(|encoding| encoding.ids.len() as u32).eq(counts), "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! Where a tokenizer puts its special tokens around the texts of an input.
 //!
-//! Post-processors (BERT's, RoBERTa's, templates) differ in how they are written, not in what they do: they lay tokens
+//! Post-processors (BERT's, `RoBERTa`'s, templates) differ in how they are written, not in what they do: they lay tokens
 //! of their own before, between and after the texts. So what one does is read off once, at load, from an input of one
 //! token; what is laid around any other input is then the same. Truncation needs it apart from the texts anyhow.
 

@@ -139,6 +139,11 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// The same without the fast encoder.
+    pub(crate) fn complete_only(self) -> Self {
+        Self { fast: None, ..self }
+    }
+
     /// `fast`, if it encodes as the complete one does.
     fn proven(&self, fast: Fast) -> Result<Fast, String> {
         let spelled = |id| self.full.id_to_token(id).map(|_| String::from_utf8_lossy(self.detokenizer.bytes(id)).into_owned());

@@ -20,7 +20,7 @@ fn text_never_becomes_a_special_token() {
         let spelled: Vec<_> = tokenizer.specials().iter().map(|special| format!("{0} x{0}y {0}{0}", special.content)).collect();
         let spelled = spelled.concat();
         for text in TEXTS.into_iter().chain([spelled.as_str()]) {
-            for id in ids(&tokenizer, text) {
+            for id in ids(tokenizer, text) {
                 let special = tokenizer.detokenizer().is_special(id) && !unknown.contains(&Some(id));
                 assert!(!special, "{name}: {text:?} became the special token {id}");
             }
@@ -106,7 +106,7 @@ fn frames_are_those_of_the_crate() {
                 for part in tokenizer.frame(pair.is_some(), add).unwrap().parts() {
                     let (own, type_id) = match *part {
                         Part::Added { id, type_id } => (vec![id], type_id),
-                        Part::Text { member, type_id } => (ids(&tokenizer, [text, pair.unwrap_or_default()][member]), type_id),
+                        Part::Text { member, type_id } => (ids(tokenizer, [text, pair.unwrap_or_default()][member]), type_id),
                     };
                     types.extend(std::iter::repeat_n(type_id, own.len()));
                     laid.extend(own);
@@ -145,7 +145,7 @@ fn long_runs_are_encoded() {
     for (name, tokenizer) in samples::all() {
         for piece in [" ", "\n", "a", "日", "x ", "1", "'", " \n"] {
             let text = piece.repeat((1 << 14) / piece.len());
-            let encoded = ids(&tokenizer, &text);
+            let encoded = ids(tokenizer, &text);
             assert!(!encoded.is_empty() || text.trim().is_empty() || name == "ctc", "{name}: {piece:?}");
         }
     }

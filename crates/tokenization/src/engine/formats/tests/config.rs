@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 #[derive(Clone, PartialEq, Message)]
 struct Piece {
     #[prost(string, optional, tag = "1")]
-    piece: Option<String>,
+    text: Option<String>,
     #[prost(float, optional, tag = "2")]
     score: Option<f32>,
     #[prost(int32, optional, tag = "3")]
@@ -35,7 +35,7 @@ fn model(kind: i32, scores: [f32; 3]) -> Vec<u8> {
     let [a, b, c] = scores;
     let pieces =
         [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("\u{2581}a", a, 1), ("ab", b, 1), ("\u{2581}", c, 1), ("a", -8.0, 1), ("b", -9.0, 1)];
-    let pieces = pieces.map(|(piece, score, kind)| Piece { piece: Some(piece.to_owned()), score: Some(score), kind: Some(kind) });
+    let pieces = pieces.map(|(piece, score, kind)| Piece { text: Some(piece.to_owned()), score: Some(score), kind: Some(kind) });
     Model { pieces: pieces.to_vec(), trainer: Some(Trainer { kind: Some(kind) }) }.encode_to_vec()
 }
 

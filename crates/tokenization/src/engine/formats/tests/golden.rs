@@ -57,14 +57,14 @@ fn differing(json: &Value, texts: &[Value], expected: &[Value]) -> Vec<String> {
     for (text, expected) in texts.iter().zip(expected) {
         let text = text.as_str().unwrap();
         let ids = tokenizer.encode(text, false, false).unwrap().ids;
-        if serde_json::json!(ids) != expected[0] {
-            found.push(format!("{text:?}: {ids:?} is not {}", expected[0]));
-        } else {
+        if serde_json::json!(ids) == expected[0] {
             let decoded = tokenizer.detokenizer().decode(&ids, true).unwrap();
             assert_eq!(decoded, expected[1].as_str().unwrap(), "{text:?} decoded");
             let mut stream = Stream::new(true);
             let streamed: String = ids.iter().map(|id| stream.push(tokenizer.detokenizer(), &[*id])).collect();
             assert_eq!(streamed + &stream.finish(tokenizer.detokenizer()).unwrap(), decoded, "{text:?} streamed");
+        } else {
+            found.push(format!("{text:?}: {ids:?} is not {}", expected[0]));
         }
     }
     found

@@ -10,7 +10,7 @@ use prost::Message;
 #[derive(Clone, PartialEq, Message)]
 struct Piece {
     #[prost(string, optional, tag = "1")]
-    piece: Option<String>,
+    text: Option<String>,
     #[prost(float, optional, tag = "2")]
     score: Option<f32>,
     #[prost(int32, optional, tag = "3")]
@@ -86,15 +86,15 @@ fn a_broken_tiktoken_line_is_named() {
 
 fn model() -> impl Strategy<Value = Model> {
     let piece = ("(<0x[0-9A-F]{2}>|[ab\u{2581}<>]{0,3}|<unk>|.{0,2})", any::<f32>(), 0..8_i32).prop_map(|(piece, score, kind)| Piece {
-        piece: Some(piece),
+        text: Some(piece),
         score: Some(score),
         kind: Some(kind),
     });
-    let unknown = Piece { piece: Some("<unk>".to_owned()), score: None, kind: Some(2) };
+    let unknown = Piece { text: Some("<unk>".to_owned()), score: None, kind: Some(2) };
     (prop::collection::vec(piece, 0..12), 0..4_i32, prop::collection::vec(any::<u8>(), 0..8)).prop_map(move |(mut pieces, kind, charsmap)| {
-        pieces.retain(|piece| piece.kind != Some(2) && !matches!(piece.piece.as_deref(), Some("<unk>" | "")));
-        pieces.sort_by(|a, b| a.piece.cmp(&b.piece));
-        pieces.dedup_by(|a, b| a.piece == b.piece);
+        pieces.retain(|piece| piece.kind != Some(2) && !matches!(piece.text.as_deref(), Some("<unk>" | "")));
+        pieces.sort_by(|a, b| a.text.cmp(&b.text));
+        pieces.dedup_by(|a, b| a.text == b.text);
         for piece in &mut pieces {
             piece.score = piece.score.filter(|score| score.is_finite());
         }
