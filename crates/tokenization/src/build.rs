@@ -41,7 +41,7 @@ pub fn build(config: &Config, server: &Server, repository: &Repository) -> Resul
     let (ready, generation) = (tokenizers.clone(), tokenizers.clone());
     let component = service::component(config, server.config(), catalog, workers)
         .ready_while(move || comes_and_goes || !ready.is_empty())
-        .cacheable(&["Encode", "Decode", "CountTokens"], move || generation.generation());
+        .cacheable(&["Encode", "Decode", "CountTokens", "Chunk"], move || generation.generation());
     Ok(Served { component, models: Arc::new(tokenizers) })
 }
 
