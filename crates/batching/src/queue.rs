@@ -113,8 +113,14 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             queue.cost >= self.limits.max_batch_cost || self.limits.preferred_rows.last().is_some_and(|preferred| rows >= *preferred)
         };
         if !full {
-            let deadline = Instant::now() + self.limits.max_delay;
-            tokio::time::sleep_until(ask.deadline.map_or(deadline, |until| until.min(deadline)).into()).await;
+            let over = Instant::now() + self.limits.max_delay;
+            if let Some(deadline) = ask.deadline.filter(|deadline| *deadline < over) {
+                tokio::time::sleep_until(deadline.into()).await;
+                // Its own time is over, and not the delay of those that came after it.
+                self.expire(&mut self.lock(), usize::MAX, Instant::now());
+                return;
+            }
+            tokio::time::sleep_until(over.into()).await;
         }
         // Each that waits has a timer of its own, so one that goes away meanwhile leaves nobody waiting.
         self.hand_out();
@@ -181,12 +187,12 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
         self.lock().last = (requests, time);
     }
 
-    /// The places of the next batch: the first that waits, and of those behind it what fits.
-    fn pick(&self, queue: &mut Queue<Q, A>, now: Instant) -> Option<Vec<Place>> {
+    /// Answers those of the first `within` whose deadline has passed.
+    fn expire(&self, queue: &mut Queue<Q, A>, within: usize, now: Instant) {
         let expired: Vec<Place> = queue
             .entries
             .iter()
-            .take(WINDOW)
+            .take(within)
             .filter(|(_, entry)| entry.ask.deadline.is_some_and(|deadline| deadline <= now))
             .map(|(place, _)| *place)
             .collect();
@@ -198,6 +204,11 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
                 drop(entry.answer.send(Err(Rejected::Expired)));
             }
         }
+    }
+
+    /// The places of the next batch: the first that waits, and of those behind it what fits.
+    fn pick(&self, queue: &mut Queue<Q, A>, now: Instant) -> Option<Vec<Place>> {
+        self.expire(queue, WINDOW, now);
         // Instances that wait for work get their share of it.
         let free = if self.is_worth_spreading(queue.cost) { self.limits.instances - queue.running.min(self.limits.instances - 1) } else { 1 };
         let share = queue.cost.div_ceil(free).clamp(1, self.limits.max_batch_cost.max(1));

@@ -265,3 +265,17 @@ async fn a_delay_gathers_what_comes_meanwhile_and_a_full_batch_waits_no_longer()
     assert_eq!(before.elapsed(), Duration::ZERO);
     assert_eq!(sizes.load(Ordering::SeqCst), 5);
 }
+
+#[tokio::test]
+async fn one_whose_time_runs_out_leaves_the_others_their_delay() {
+    let limits = Limits { max_delay: Duration::from_secs(3600), ..Limits::rows(8, 100) };
+    let (batcher, pieces) = by_hand(limits);
+    let patient = batcher.submit(question(1), Ask::rows(1));
+    tokio::pin!(patient);
+    // Polled once, so that it waits.
+    tokio::select! { biased; _ = &mut patient => panic!("it has an hour"), () = std::future::ready(()) => {} }
+    let soon = Instant::now() + Duration::from_millis(1);
+    let hasty = batcher.submit(question(2), Ask { deadline: Some(soon), ..Ask::rows(1) });
+    assert_eq!(hasty.await, Err(Rejected::Expired));
+    assert!(pieces.try_recv().is_err(), "the other has been handed out before its delay was over");
+}
