@@ -268,7 +268,7 @@ async fn a_delay_gathers_what_comes_meanwhile_and_a_full_batch_waits_no_longer()
 
 #[tokio::test]
 async fn one_whose_time_runs_out_leaves_the_others_their_delay() {
-    let limits = Limits { max_delay: Duration::from_secs(3600), ..Limits::rows(8, 100) };
+    let limits = Limits { max_delay: Duration::from_hours(1), ..Limits::rows(8, 100) };
     let (batcher, pieces) = by_hand(limits);
     let patient = batcher.submit(question(1), Ask::rows(1));
     tokio::pin!(patient);
