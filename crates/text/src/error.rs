@@ -81,7 +81,8 @@ impl ServiceError for Error {
                 tonic::Code::NotFound => Kind::FailedPrecondition,
                 tonic::Code::ResourceExhausted => Kind::ResourceExhausted { retry_after },
                 tonic::Code::DeadlineExceeded => Kind::DeadlineExceeded,
-                tonic::Code::Cancelled => Kind::Cancelled,
+                // CANCELLED among them: nobody there cancels a call by itself, so its connection went with the process at the other
+                // end. Where this call's own client has gone, nobody reads what this says.
                 _ => Kind::Unavailable { retry_after },
             },
             Self::Expired => Kind::DeadlineExceeded,
