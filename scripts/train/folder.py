@@ -29,7 +29,7 @@ def golden_pairs(graph: pathlib.Path, inputs: dict[str, numpy.ndarray], outputs:
 
 def strip(graph: pathlib.Path) -> None:
     """Takes out of a graph what its exporter noted for itself: stack traces with the paths of the machine it ran on."""
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     parts = [model]
     while parts:
         part = parts.pop()
@@ -63,7 +63,7 @@ def write(
     numpy.savez_compressed(folder / "golden.npz", **golden)
     (folder / "README.md").write_text(card.strip() + "\n")
     hashes = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: _digest(path)
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name not in ("quintet.toml", "README.md")
     }
@@ -80,6 +80,11 @@ def write(
         *(f"{_value(name)} = {_value(digest)}" for name, digest in hashes.items()),
     ]
     (folder / "quintet.toml").write_text("\n".join(lines) + "\n")
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _table(path: list[str], table: dict) -> list[str]:

@@ -18,6 +18,8 @@ mod bad_input;
 #[cfg(test)]
 mod deadlines;
 #[cfg(test)]
+mod decoders;
+#[cfg(test)]
 mod evaluation;
 #[cfg(test)]
 mod faults;

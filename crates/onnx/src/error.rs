@@ -111,7 +111,8 @@ impl Error {
         move |error| Self::Runtime { doing: doing.into(), message: error.message().to_owned() }
     }
 
-    pub(crate) fn tensor(name: impl Into<String>, reason: impl Into<String>) -> Self {
+    /// A tensor that is not as it should be.
+    pub fn tensor(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Tensor { name: name.into(), reason: reason.into() }
     }
 

@@ -7,7 +7,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, ServingSettings, repository::is_plain};
+use crate::{Error, ServingSettings, bare};
 
 /// The largest manifest.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -15,36 +15,24 @@ const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 /// Instances of a model where nobody says how many, and the most bytes of its files then.
 const MOST_INSTANCES: usize = 8;
 const SMALL_BYTES: u64 = 256 << 20;
+/// The most bytes of a model whose runs take microseconds: less than it takes to wake a second thread.
+const TINY_BYTES: u64 = 128 << 10;
 
 /// The name of the file that makes a folder a model folder.
 pub(crate) const MANIFEST: &str = "quintet.toml";
 
-/// The name of the file that makes one without a manifest: a bare graph, as Triton's repositories hold them.
-const BARE_GRAPH: &str = "model.onnx";
-
 /// The kind of a folder whose graphs are served for their raw tensors alone.
 pub const GRAPH_KIND: &str = "graph";
-
-/// The names of the files that make one with nothing but a tokenizer, as they are found beside models everywhere.
-const BARE_TOKENIZERS: [&str; 2] = ["tokenizer.json", "tokenizer.model"];
-const TIKTOKEN: &str = ".tiktoken";
 
 /// The kind of a folder that has a tokenizer and no graph.
 pub const TOKENIZER_KIND: &str = "tokenizer";
 
+/// The kind of a folder with a decoder of text.
+pub const CAUSAL_LM_KIND: &str = "causal-lm";
+
 /// Whether a folder is a model folder.
 pub(crate) fn is_model_folder(path: &Path) -> bool {
-    path.join(MANIFEST).is_file() || bare_kind(path).is_some()
-}
-
-/// What a folder without a manifest is, by the files in it.
-fn bare_kind(path: &Path) -> Option<&'static str> {
-    if path.join(BARE_GRAPH).is_file() {
-        return Some(GRAPH_KIND);
-    }
-    let is_tokenizer = |name: &str| BARE_TOKENIZERS.contains(&name) || name.ends_with(TIKTOKEN);
-    let mut files = std::fs::read_dir(path).ok()?.flatten();
-    files.any(|file| file.file_name().to_str().is_some_and(is_tokenizer) && file.path().is_file()).then_some(TOKENIZER_KIND)
+    path.join(MANIFEST).is_file() || bare::kind(path).is_some()
 }
 
 /// A model folder: its manifest, and where it is.
@@ -92,11 +80,11 @@ pub struct Manifest {
 }
 
 impl ModelFolder {
-    /// Reads a folder's manifest; a folder that has none but a graph is one of kind "graph", and one with nothing but a tokenizer
-    /// of kind "tokenizer".
+    /// Reads a folder's manifest; a folder that has none is what its files are: a decoder as onnxruntime-genai, Optimum or
+    /// transformers.js write it, a graph, or a tokenizer.
     pub(crate) fn open(name: String, version: String, path: &Path) -> Result<Self, Error> {
         if !path.join(MANIFEST).exists()
-            && let Some(kind) = bare_kind(path)
+            && let Some(kind) = bare::kind(path)
         {
             return Self::bare(name, version, path, kind);
         }
@@ -128,14 +116,7 @@ impl ModelFolder {
     /// A folder without a manifest. Nothing says what its files should be, so a change is seen by their sizes and dates.
     fn bare(name: String, version: String, path: &Path, kind: &str) -> Result<Self, Error> {
         let unreadable = |error: std::io::Error| Error::Folder { folder: path.to_owned(), file: MANIFEST.to_owned(), reason: error.to_string() };
-        let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let data = std::fs::metadata(entry.path()).map_err(unreadable)?;
-            if let Some(name) = entry.file_name().to_str().filter(|name| is_plain(name) && data.is_file()) {
-                files.insert(name.to_owned(), format!("{} {:?}", data.len(), data.modified().ok()));
-            }
-        }
+        let files = bare::files(path).map_err(unreadable)?;
         let manifest = Manifest {
             schema: 1,
             kind: kind.to_owned(),
@@ -166,6 +147,11 @@ impl ModelFolder {
     /// "NAME@VERSION".
     pub fn id(&self) -> String {
         format!("{}@{}", self.name, self.version)
+    }
+
+    /// Whether the folder has no `quintet.toml`, so that only its files say what it is.
+    pub fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// What `quintet.toml` says that only this kind of model has.
@@ -223,19 +209,22 @@ impl ModelFolder {
     /// The folder with the arrangement of its instances settled: as many as its own settings say, else `configured`; where
     /// that is 0, one for each processor, up to 8, if the model is small enough to be held so often, else one. Where there
     /// is an instance for each processor, each runs on its own thread alone: that gives the most throughput, since no two
-    /// of them wait for the same threads. Otherwise instances share the process's pool.
+    /// of them wait for the same threads. Otherwise instances share the process's pool. A model of some kilobytes has one
+    /// instance on one thread: it is quicker than what it would take to share its work out.
     #[must_use]
     pub fn arranged(&self, configured: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut folder = self.clone();
         let serving = &mut folder.manifest.serving;
+        let size = self.size();
         let count = match serving.instances.unwrap_or(configured) {
-            0 if self.size() <= SMALL_BYTES => processors.min(MOST_INSTANCES),
+            0 if size <= TINY_BYTES => 1,
+            0 if size <= SMALL_BYTES => processors.min(MOST_INSTANCES),
             0 => 1,
             count => count,
         };
         serving.instances = Some(count);
-        if count >= processors && count > 1 {
+        if count == 1 && size <= TINY_BYTES || count > 1 && count >= processors {
             serving.threads = serving.threads.or(Some(1));
         }
         folder
@@ -251,7 +240,7 @@ impl ModelFolder {
         let whole = self.path.canonicalize().map_err(|error| self.broken(MANIFEST, error.to_string()))?;
         for name in self.manifest.sha256.keys() {
             // A name that leaves the folder would let a manifest read any file of the machine; so would a link.
-            if !is_plain(name) {
+            if !bare::is_within(name) {
                 return Err(self.broken(name, "it is not a plain file name"));
             }
             let real = self.path.join(name).canonicalize().map_err(|error| self.broken(name, error.to_string()))?;
@@ -372,17 +361,17 @@ classes = ["a", "b"]
     #[test]
     fn a_graph_without_a_manifest_is_a_folder_of_its_own_kind() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(BARE_GRAPH), "graph").unwrap();
+        std::fs::write(folder.path().join("model.onnx"), "graph").unwrap();
         let open = || ModelFolder::open("m".into(), "1".into(), folder.path()).unwrap();
         let bare = open();
-        assert_eq!((bare.manifest.kind.as_str(), bare.has(BARE_GRAPH)), (GRAPH_KIND, true));
+        assert_eq!((bare.manifest.kind.as_str(), bare.has("model.onnx")), (GRAPH_KIND, true));
         bare.verify().unwrap();
         assert!(open().is_same(&bare));
         let settings = ServingSettings { instances: Some(2), ..ServingSettings::default() };
         let changed = open().overridden(&settings);
         assert_eq!(changed.manifest.serving.instances, Some(2));
         assert!(!changed.is_same(&bare));
-        std::fs::write(folder.path().join(BARE_GRAPH), "another graph").unwrap();
+        std::fs::write(folder.path().join("model.onnx"), "another graph").unwrap();
         assert!(!open().is_same(&bare));
     }
 

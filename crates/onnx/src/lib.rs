@@ -15,6 +15,7 @@
 //! * A model folder is verified before it serves: each file against its hash, each graph against its golden
 //!   pairs ([`golden`]).
 
+mod bare;
 mod binding;
 mod canceller;
 mod config;
@@ -22,6 +23,7 @@ mod error;
 mod folder;
 pub mod golden;
 mod instances;
+mod kv_cache;
 mod library;
 mod native;
 pub mod npz;
@@ -33,12 +35,12 @@ mod session;
 mod settings;
 mod tensor;
 
-pub use binding::{Binding, DeviceTensor};
 pub use canceller::Canceller;
 pub use config::{DEFAULTS, ModelsConfig, RuntimeConfig};
 pub use error::Error;
-pub use folder::{GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
+pub use folder::{CAUSAL_LM_KIND, GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
 pub use instances::Instances;
+pub use kv_cache::{Graph, KvCache};
 pub use library::LIBRARY_VERSION;
 pub use owner::{Cancel, Full, Owner, Sessions, Ticket};
 pub use provider::Provider;

@@ -1,9 +1,23 @@
 //! What only the C interfaces of ONNX Runtime and of the C library give: the one place with unsafe code.
 #![allow(unsafe_code)]
 
-use std::{collections::BTreeMap, ffi::CStr, ptr, slice};
+use std::{
+    collections::BTreeMap,
+    ffi::CStr,
+    ops::Range,
+    ptr::{self, NonNull},
+    slice,
+};
 
-use ort::{AsPointer, session::Session};
+use memmap2::{MmapMut, UncheckedAdvice};
+use ort::{
+    AsPointer,
+    memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
+    session::Session,
+    value::{DynValue, TensorElementType},
+};
+
+use crate::ElementType;
 
 /// Counts the nodes that each provider runs. The session must have been opened with
 /// `session.record_ep_graph_assignment_info`.
@@ -49,13 +63,60 @@ pub(crate) fn give_memory_back() {
     }
 }
 
-/// Keeps the C library's allocator to one arena for each of `processors`. Left alone it makes eight times as many, and what one
-/// model leaves behind in an arena is of no use to another in the next: after a thousand loads that was a sixth of all memory.
-pub(crate) fn few_arenas(processors: usize) {
+/// A tensor over memory that is not the runtime's. Whoever holds it must see to it that the memory lives as long, does not move,
+/// and is not used by others while a run reads and writes it: [`KvCache`](crate::KvCache) does.
+pub(crate) fn tensor_over(element: ElementType, shape: [usize; 4], bytes: &mut [u8]) -> Result<DynValue, ort::Error> {
+    let ty = match element {
+        ElementType::F32 => TensorElementType::Float32,
+        ElementType::F16 => TensorElementType::Float16,
+        other => return Err(ort::Error::new(format!("no tensor of {other:?} can be made over memory"))),
+    };
+    if shape.iter().product::<usize>() * element.size() != bytes.len() || bytes.as_ptr().align_offset(element.size()) != 0 {
+        return Err(ort::Error::new("the memory does not fit the shape"));
+    }
+    let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+    let shape = shape.map(|size| size as i64);
+    let mut value = ptr::null_mut();
+    // SAFETY: the pointer is valid for as many elements as the shape has, by the check above; for how long is the caller's promise.
+    // The runtime copies the shape, and gives a value that is ours to release. (`TensorRefMut::from_raw` makes the same, but `bind_input`
+    // would copy its data.)
+    let value = unsafe {
+        ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
+            memory.ptr(),
+            bytes.as_mut_ptr().cast(),
+            bytes.len(),
+            shape.as_ptr(),
+            shape.len(),
+            ty.into(),
+            &raw mut value,
+        ))?;
+        DynValue::from_ptr(NonNull::new(value).ok_or_else(|| ort::Error::new("no tensor was made"))?, Some(&Allocator::default()))
+    };
+    Ok(value)
+}
+
+/// Gives the whole pages within a range of memory back to the system; they read as zeros afterwards.
+pub(crate) fn give_pages_back(memory: &mut MmapMut, range: Range<usize>) {
+    let start = range.start.next_multiple_of(4096);
+    if let Some(length) = range.end.checked_sub(start).map(|length| length & !4095).filter(|length| *length > 0) {
+        // SAFETY: the memory is anonymous and private, and borrowed by nobody else here: its pages become zeros, which are values
+        // like any other.
+        if let Err(error) = unsafe { memory.unchecked_advise_range(UncheckedAdvice::DontNeed, start, length) } {
+            tracing::warn!(%error, "memory of a cache cannot be given back");
+        }
+    }
+}
+
+/// Keeps the C library's allocator to one arena for each processor; called where a repository is opened, since every service
+/// opens one. Left alone it makes eight times as many, and what one model leaves behind in an arena is of no use to another in
+/// the next: after a thousand loads that was a sixth of all memory.
+pub(crate) fn few_arenas() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    let arenas = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `mallopt` may be called at any time from any thread; a value that it does not take changes nothing.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, libc::c_int::try_from(processors.max(2)).unwrap_or(libc::c_int::MAX));
+        libc::mallopt(libc::M_ARENA_MAX, libc::c_int::try_from(arenas).unwrap_or(libc::c_int::MAX));
     }
 }
 

@@ -21,7 +21,6 @@ impl Runtime {
         let unusable = |reason: String| Error::LibraryUnusable { path: library.display().to_string(), reason, version: LIBRARY_VERSION };
         let builder = ort::init_from(&library).map_err(|error| unusable(error.to_string()))?;
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        crate::native::few_arenas(processors);
         let threads = if config.threads == 0 { processors } else { config.threads };
         // One pool for all graphs: with a pool in each session, five models on two cores would start a
         // dozen threads that compete for them.

@@ -10,6 +10,7 @@ use quintet_serving::{
     peer,
     server::{Server, ServerConfig},
 };
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 
@@ -54,6 +55,9 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         tokenizer: Tokenizer::new(channel, server.config().max_response_bytes),
         tasks: server.tasks().clone(),
         max_score_tokens: config.max_score_tokens,
+        share_prefixes: config.share_prefixes,
+        // A guide that means harm takes a second of a processor: half of them stay free for the others.
+        guides: Arc::new(Semaphore::new((std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1))),
     };
     let ServerConfig { max_request_bytes, max_response_bytes, .. } = *server.config();
     let grpc = TextServiceServer::new(service)

@@ -50,6 +50,9 @@ pub enum Error {
     /// A model could not be loaded or run.
     #[error(transparent)]
     Onnx(#[from] quintet_onnx::Error),
+    /// A guide could not be compiled, through no fault of its own.
+    #[error("the guide could not be compiled: {0}")]
+    Guide(String),
     /// The model's thread has ended.
     #[error("the model's thread has ended")]
     Ended,
@@ -88,7 +91,7 @@ impl ServiceError for Error {
             Self::Expired => Kind::DeadlineExceeded,
             Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
             Self::Run(error) if matches!(**error, quintet_onnx::Error::Cancelled) => Kind::Cancelled,
-            Self::Run(_) | Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
+            Self::Run(_) | Self::Onnx(_) | Self::Ended | Self::Guide(_) | Self::Setup(_) => Kind::Internal,
         }
     }
 
@@ -101,6 +104,7 @@ impl ServiceError for Error {
             Self::Tokenization(_) => "TOKENIZATION_FAILED",
             Self::Expired => "DEADLINE_PASSED",
             Self::Run(_) | Self::Onnx(_) => "INFERENCE_FAILED",
+            Self::Guide(_) => "GUIDE_FAILED",
             Self::Ended => "MODEL_THREAD_ENDED",
             Self::Setup(_) => "SETUP",
         }

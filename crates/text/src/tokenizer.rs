@@ -2,7 +2,8 @@
 
 use quintet_onnx::ModelFolder;
 use quintet_proto::tokenization::v1::{
-    DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, Truncation, tokenization_service_client::TokenizationServiceClient,
+    ApplyChatTemplateRequest, DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, GetVocabularyRequest, Truncation,
+    tokenization_service_client::TokenizationServiceClient,
 };
 use quintet_serving::peer::Peer;
 use tokio::sync::mpsc;
@@ -13,6 +14,9 @@ use crate::Error;
 
 /// Tokens that may wait to be decoded.
 const WAITING: usize = 64;
+
+/// The largest vocabulary that is believed.
+const MOST_TOKENS: usize = 1 << 22;
 
 /// A client of the tokenization service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +51,36 @@ impl Tokenizer {
         };
         let answer = self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner();
         Ok(answer.encodings.into_iter().map(|encoding| encoding.ids).collect())
+    }
+
+    /// The token ids of a conversation as the model's template writes it.
+    pub(crate) async fn chat(&self, request: ApplyChatTemplateRequest) -> Result<Vec<u32>, Error> {
+        let answer = self.client.clone().apply_chat_template(request).await.map_err(Error::Tokenization)?.into_inner();
+        Ok(answer.encoding.map(|encoding| encoding.ids).unwrap_or_default())
+    }
+
+    /// The bytes of each token by its id, and which tokens are special.
+    pub(crate) async fn vocabulary(&self, model: &ModelFolder) -> Result<(Vec<Vec<u8>>, Vec<u32>), Error> {
+        let request = GetVocabularyRequest { model: model.name.clone(), model_version: model.version.clone() };
+        let mut parts = self.client.clone().get_vocabulary(request).await.map_err(Error::Tokenization)?.into_inner();
+        let (mut bytes, mut special) = (Vec::new(), Vec::new());
+        while let Some(part) = parts.message().await.map_err(Error::Tokenization)? {
+            for entry in part.entries {
+                if entry.id as usize >= MOST_TOKENS {
+                    return Err(Error::Ended);
+                }
+                if bytes.len() <= entry.id as usize {
+                    bytes.resize(entry.id as usize + 1, Vec::new());
+                }
+                if entry.special {
+                    special.push(entry.id);
+                }
+                if let Some(place) = bytes.get_mut(entry.id as usize) {
+                    *place = entry.bytes;
+                }
+            }
+        }
+        Ok((bytes, special))
     }
 
     /// Begins to decode a stream of tokens.

@@ -238,7 +238,7 @@ def main() -> None:
     print(f"held-out bits per byte: {quality:.4f}")
     shutil.copy(trained / "tokenizer.json", target / "tokenizer.json")
     end = tokenizer.token_to_id(END)
-    (target / "tokenizer_config.json").write_text(json.dumps({"bos_token": END, "eos_token": END, "model_max_length": shape.context}, indent=2) + "\n")
+    (target / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": True, "bos_token": END, "eos_token": END, "model_max_length": shape.context}, indent=2) + "\n")
     (target / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": 0.8, "top_p": 0.95, "max_new_tokens": 128}, indent=2) + "\n")
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": shape.width, "intermediate_size": shape.feed_forward,

@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use quintet_open_inference::{Graph, Hosted};
 
-use super::{decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq};
+use super::{TokensCell, decoder::Decoder, encoder::Encoder, seq2seq::Seq2Seq};
 
 /// A loaded model, by its family.
 #[derive(Debug)]
@@ -32,6 +32,24 @@ impl Engine {
             Self::Decoder(decoder) => &decoder.info().graph.provider_nodes,
             Self::Seq2Seq(pair) => &pair.info().provider_nodes,
             Self::Encoder(encoder) => encoder.provider_nodes(),
+        }
+    }
+
+    /// Its tokens, if it generates text.
+    pub fn tokens(&self) -> Option<&TokensCell> {
+        match self {
+            Self::Decoder(decoder) => Some(decoder.tokens()),
+            Self::Seq2Seq(pair) => Some(pair.tokens()),
+            Self::Encoder(_) => None,
+        }
+    }
+
+    /// The tokens that end a text.
+    pub fn eos(&self) -> Arc<[u32]> {
+        match self {
+            Self::Decoder(decoder) => Arc::clone(&decoder.info().eos),
+            Self::Seq2Seq(pair) => Arc::clone(&pair.info().eos),
+            Self::Encoder(_) => Arc::default(),
         }
     }
 

@@ -1,27 +1,44 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quintet_onnx::ModelFolder;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::sampler::Sampling;
+use super::{
+    guided::Constraint,
+    sampling::{Drawn, Sampling},
+};
 use crate::Error;
 
 /// What to generate: what every generating engine is asked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Generation {
     /// The prompt's token ids, or the encoder's input.
     pub prompt: Vec<u32>,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// Which of the seed's streams the draws come from: 0 for the first of several sequences for one prompt.
+    pub stream: u64,
     /// The most tokens to generate; the prompt and these fit the model's context.
     pub max_new_tokens: usize,
+    /// The fewest tokens before the text may end by itself.
+    pub min_new_tokens: usize,
     /// Whether the end-of-text token is passed over.
     pub ignore_eos: bool,
+    /// What the text must be, if it is not free.
+    pub constraint: Option<Constraint>,
+    /// Whether each token's log-probability is wanted, and with how many of the likeliest ones beside it.
+    pub log_probabilities: Option<usize>,
+    /// Whether the prompt's tokens are scored too, but for the first one.
+    pub scores_prompt: bool,
+    /// Who asks: prompts' prefixes are shared between requests of one scope.
+    pub scope: Arc<str>,
+    /// 1 is served first, 9 last.
+    pub priority: u8,
 }
 
 /// What a model's `generation_config.json` says about defaults.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GenerationDefaults {
     /// How tokens are drawn; the seed is unused.
     pub sampling: Sampling,
@@ -37,7 +54,9 @@ struct GenerationConfig {
     top_k: Option<usize>,
     top_p: Option<f32>,
     min_p: Option<f32>,
+    typical_p: Option<f32>,
     repetition_penalty: Option<f32>,
+    no_repeat_ngram_size: Option<usize>,
     max_new_tokens: Option<usize>,
 }
 
@@ -49,11 +68,16 @@ pub(super) fn read_defaults(folder: &ModelFolder) -> Result<GenerationDefaults, 
     let temperature = if config.do_sample == Some(false) { 0.0 } else { config.temperature.unwrap_or(1.0) };
     Ok(GenerationDefaults {
         sampling: Sampling {
+            logit_bias: Vec::new(),
             repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            no_repeat_ngram_size: config.no_repeat_ngram_size.unwrap_or(0),
             temperature,
             top_k: config.top_k.unwrap_or(0),
             top_p: config.top_p.unwrap_or(1.0),
             min_p: config.min_p.unwrap_or(0.0),
+            typical_p: config.typical_p.unwrap_or(1.0),
             seed: 0,
         },
         max_new_tokens: config.max_new_tokens.unwrap_or(128),
@@ -63,24 +87,45 @@ pub(super) fn read_defaults(folder: &ModelFolder) -> Result<GenerationDefaults, 
 /// Why a sequence ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model ended its text.
+    /// The model ended its text, or what the text had to be is complete.
     Eos,
     /// The length limit was reached.
     Length,
 }
 
+/// What a sequence took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Tokens generated, the end-of-text token included.
+    pub generated: usize,
+    /// Tokens of the prompt whose keys and values were known already.
+    pub cached: usize,
+    /// Until it got its place in the cache.
+    pub queued: Duration,
+    /// From there to its first token.
+    pub prefill: Duration,
+    /// From its first token to its last.
+    pub decode: Duration,
+}
+
+/// A token of the prompt under the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// Its log-probability, given those before it.
+    pub log_probability: f32,
+    /// The likeliest tokens at its place, if they are wanted.
+    pub top: Vec<(u32, f32)>,
+}
+
 /// What a generating engine answers with.
 #[derive(Debug)]
 pub enum Event {
+    /// The scores of the prompt's tokens from the second on, before the first token.
+    Prompt(Vec<Scored>),
     /// The next token.
-    Token(u32),
-    /// The sequence has ended. `generated` counts the end-of-text token too.
-    Finished {
-        /// Why.
-        reason: FinishReason,
-        /// How many tokens were generated.
-        generated: usize,
-    },
+    Token(Drawn),
+    /// The sequence has ended.
+    Finished(FinishReason, Account),
     /// The model failed.
     Failed(quintet_onnx::Error),
 }
@@ -111,5 +156,5 @@ impl Queue {
 /// The channel of a sequence's events. It holds every event that the sequence can have, so that the engine never
 /// waits for a slow client, and no more.
 pub(crate) fn events(max_new_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(max_new_tokens + 2)
+    mpsc::channel(max_new_tokens + 3)
 }

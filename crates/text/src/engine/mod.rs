@@ -1,12 +1,15 @@
 //! The models themselves: token ids in, token ids and vectors out.
 
 pub mod decoder;
+mod drawing;
 pub mod encoder;
 mod family;
 mod generation;
-pub mod sampler;
+pub mod guided;
+pub mod sampling;
 pub mod seq2seq;
 pub mod stop;
+mod tokens;
 pub mod windows;
 
 use quintet_onnx::ModelFolder;
@@ -15,7 +18,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::Error;
 
 pub use family::Engine;
-pub use generation::{Event, FinishReason, Generation, GenerationDefaults, Queue};
+pub use generation::{Account, Event, FinishReason, Generation, GenerationDefaults, Queue, Scored};
+pub use tokens::{Tokens, TokensCell};
 
 /// A value that Hugging Face writes as one or as a list.
 #[derive(Deserialize)]

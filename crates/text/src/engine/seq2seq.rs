@@ -3,7 +3,7 @@
 //! Both sessions have one owner thread. Each sequence is a task that hands the thread one step at a time, so
 //! sequences take turns; keys and values stay in the runtime's memory between steps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use ndarray::Array2;
 use quintet_batching::Limits;
@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Event, FinishReason, Generation, GenerationDefaults, Queue,
+    Account, Event, Generation, GenerationDefaults, Queue,
+    drawing::{Drawing, Step},
     generation::{events, read_defaults},
-    sampler::Sampler,
+    tokens::TokensCell,
 };
 use crate::{Config, Error};
 
@@ -44,6 +45,7 @@ pub struct Seq2Seq {
     queue: Queue,
     info: Info,
     graphs: Vec<Graph>,
+    tokens: TokensCell,
 }
 
 /// What an encoder–decoder says of itself.
@@ -55,9 +57,11 @@ pub struct Info {
     pub defaults: GenerationDefaults,
     /// How many nodes each provider runs, in both graphs together.
     pub provider_nodes: BTreeMap<String, u32>,
-    vocabulary: usize,
+    /// The tokens that end a text.
+    pub eos: Arc<[u32]>,
+    /// How many tokens there are.
+    pub vocabulary: usize,
     start: u32,
-    eos: Arc<[u32]>,
 }
 
 /// The two sessions.
@@ -81,7 +85,7 @@ impl Pair {
 
 /// A sequence between two steps.
 struct State {
-    sampler: Sampler,
+    drawing: Drawing,
     mask: Tensor,
     /// What every step attends to: the encoder's keys and values by input name.
     cross: Vec<(String, Value)>,
@@ -124,16 +128,20 @@ impl Seq2Seq {
             max_tokens: json.n_positions,
             defaults,
             provider_nodes,
+            eos: json.eos_token_id.into_vec().into(),
             vocabulary: json.vocab_size,
             start: json.decoder_start_token_id,
-            eos: json.eos_token_id.into_vec().into(),
         };
-        Ok(Self { owner, tasks: tasks.clone(), queue: Queue::new(config.max_waiting), info, graphs })
+        Ok(Self { owner, tasks: tasks.clone(), queue: Queue::new(config.max_waiting), info, graphs, tokens: TokensCell::default() })
     }
 
     /// What the model says of itself.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    pub(crate) fn tokens(&self) -> &TokensCell {
+        &self.tokens
     }
 
     pub(crate) fn graphs(&self) -> &[Graph] {
@@ -162,23 +170,33 @@ async fn drive(owner: &Owner<Pair>, info: &Info, generation: Generation, events:
     }
 }
 
-async fn sequence(owner: &Owner<Pair>, info: &Info, generation: Generation, events: &mpsc::Sender<Event>) -> Result<(), OnnxError> {
-    let Generation { prompt, sampling, max_new_tokens, ignore_eos } = generation;
-    let sampler = Sampler::new(sampling, info.vocabulary, &[]);
-    let start = info.start;
-    let mut state = on_thread(owner, move |pair| begin(pair, &prompt, sampler, start)).await?;
-    for generated in 1..=max_new_tokens {
-        let (next, token) = on_thread(owner, move |pair| step(pair, state)).await?;
+async fn sequence(owner: &Owner<Pair>, info: &Info, mut generation: Generation, events: &mpsc::Sender<Event>) -> Result<(), OnnxError> {
+    let came = Instant::now();
+    // The input counts as a prompt for no penalty: it is another text.
+    let drawing = Drawing::new(&mut generation, info.vocabulary, Arc::clone(&info.eos), &[]);
+    let (prompt, start) = (generation.prompt, info.start);
+    let (mut state, started) = on_thread(owner, move |pair| {
+        let started = Instant::now();
+        Ok((begin(pair, &prompt, drawing, start)?, started))
+    })
+    .await?;
+    let mut first = None;
+    loop {
+        let (next, step) = on_thread(owner, move |pair| run(pair, state)).await?;
         state = next;
+        let now = Instant::now();
+        let first = *first.get_or_insert(now);
+        let generated = state.drawing.generated();
         // The channel has room for every event; it fails only where the client has gone.
-        if info.eos.contains(&token) && !ignore_eos {
-            drop(events.try_send(Event::Finished { reason: FinishReason::Eos, generated }));
+        if step.is_text {
+            drop(events.try_send(Event::Token(step.drawn)));
+        }
+        if let Some(reason) = step.finish {
+            let account = Account { generated, cached: 0, queued: started - came, prefill: first - started, decode: now - first };
+            drop(events.try_send(Event::Finished(reason, account)));
             return Ok(());
         }
-        drop(events.try_send(Event::Token(token)));
     }
-    drop(events.try_send(Event::Finished { reason: FinishReason::Length, generated: max_new_tokens }));
-    Ok(())
 }
 
 /// Runs a job on the sessions' thread. Dropping the future cancels it.
@@ -192,7 +210,7 @@ async fn on_thread<T: Send + 'static>(
     answered.await.unwrap_or(Err(OnnxError::Cancelled))
 }
 
-fn begin(pair: &mut Pair, prompt: &[u32], sampler: Sampler, start: u32) -> Result<State, OnnxError> {
+fn begin(pair: &mut Pair, prompt: &[u32], drawing: Drawing, start: u32) -> Result<State, OnnxError> {
     let ids = Tensor::I64(row(prompt.iter().map(|id| i64::from(*id)).collect()));
     let mask = Tensor::I64(row(vec![1; prompt.len()]));
     let mut outputs = pair.encoder.run(&[("input_ids", &ids), ("attention_mask", &mask)])?;
@@ -206,10 +224,10 @@ fn begin(pair: &mut Pair, prompt: &[u32], sampler: Sampler, start: u32) -> Resul
             past.push((input.name.clone(), Past::Empty(Tensor::F32(ndarray::ArrayD::zeros(shape)))));
         }
     }
-    Ok(State { sampler, mask, cross, past, token: start })
+    Ok(State { drawing, mask, cross, past, token: start })
 }
 
-fn step(pair: &mut Pair, mut state: State) -> Result<(State, u32), OnnxError> {
+fn run(pair: &mut Pair, mut state: State) -> Result<(State, Step), OnnxError> {
     let ids = Tensor::I64(row(vec![i64::from(state.token)]));
     let mut inputs = vec![("input_ids", Input::Tensor(&ids)), ("encoder_attention_mask", Input::Tensor(&state.mask))];
     inputs.extend(state.cross.iter().map(|(name, value)| (name.as_str(), Input::Value(value))));
@@ -225,12 +243,12 @@ fn step(pair: &mut Pair, mut state: State) -> Result<(State, u32), OnnxError> {
     let logits = outputs.f32("logits")?;
     let last = logits.rows().into_iter().last().map(|row| row.to_vec()).unwrap_or_default();
     drop(logits);
-    state.token = state.sampler.draw(&last);
+    let step = state.drawing.next(&last)?;
+    state.token = step.drawn.token;
     for (name, past) in &mut state.past {
         *past = Past::Value(outputs.take(&name.replace("past_key_values.", "present."))?);
     }
-    let token = state.token;
-    Ok((state, token))
+    Ok((state, step))
 }
 
 fn row(values: Vec<i64>) -> ndarray::ArrayD<i64> {

@@ -22,6 +22,11 @@ impl StopMatcher {
         Self { stops, held: String::new() }
     }
 
+    /// Whether there is no string to find.
+    pub fn is_empty(&self) -> bool {
+        self.stops.is_empty()
+    }
+
     /// Takes the next piece.
     pub fn push(&mut self, piece: &str) -> Settled {
         if self.stops.is_empty() {

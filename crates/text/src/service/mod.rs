@@ -1,17 +1,19 @@
 //! The gRPC face: the only place that names generated types. Each rpc converts, calls an engine, and converts back.
 
+mod chat;
 mod embed;
 mod generate;
 mod models;
 mod score;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use quintet_proto::text::v1::{
-    EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest,
-    ListModelsResponse, ScoreRequest, ScoreResponse, text_service_server,
+    ChatRequest, ChatResponse, ChatStreamRequest, ChatStreamResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
+    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ScoreRequest, ScoreResponse, text_service_server,
 };
 use quintet_serving::error::status;
+use tokio::sync::Semaphore;
 use tokio_stream::Stream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
@@ -25,11 +27,16 @@ pub(crate) struct TextService {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tasks: TaskTracker,
     pub(crate) max_score_tokens: usize,
+    pub(crate) share_prefixes: bool,
+    /// Turns to compile a guide.
+    pub(crate) guides: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
 impl text_service_server::TextService for TextService {
     type GenerateStreamStream = Pin<Box<dyn Stream<Item = Result<GenerateStreamResponse, Status>> + Send>>;
+
+    type ChatStreamStream = Pin<Box<dyn Stream<Item = Result<ChatStreamResponse, Status>> + Send>>;
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         Ok(Response::new(ListModelsResponse { models: self.models.describe(), default_model: self.models.default_model() }))
@@ -41,6 +48,15 @@ impl text_service_server::TextService for TextService {
 
     async fn generate_stream(&self, request: Request<GenerateStreamRequest>) -> Result<Response<Self::GenerateStreamStream>, Status> {
         let stream = self.generate_pieces(request.into_inner().request.unwrap_or_default()).await.map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn chat(&self, request: Request<ChatRequest>) -> Result<Response<ChatResponse>, Status> {
+        self.chat_whole(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn chat_stream(&self, request: Request<ChatStreamRequest>) -> Result<Response<Self::ChatStreamStream>, Status> {
+        let stream = self.chat_pieces(request.into_inner().request.unwrap_or_default()).await.map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -1,15 +1,15 @@
-use std::ops::Range;
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use quintet_proto::text::v1::{ScoreRequest, ScoreResponse, TextScore};
-use quintet_serving::error::Checks;
+use quintet_serving::{context::Context, error::Checks};
 
 use super::{TextService, models::changed_kind};
 use crate::{
     Error,
     engine::{
         Engine,
-        decoder::Decoder,
+        decoder::TokenScore,
         windows::{Window, windows},
     },
 };
@@ -32,11 +32,19 @@ impl TextService {
         for (index, text) in request.texts.iter().enumerate() {
             checks.require(!text.is_empty(), format!("texts[{index}]"), || "empty: at least one character is needed".to_owned());
         }
+        let contexts = request.contexts.len();
+        checks.require(contexts == 0 || contexts == count, "contexts", || format!("{contexts} contexts for {count} texts: as many, or none"));
         checks.require((1..context).contains(&stride), "stride", || format!("{stride}: must be 1 to {}", context - 1));
         checks.finish().map_err(Error::Invalid)?;
 
         let bytes: Vec<u32> = request.texts.iter().map(|text| text.len() as u32).collect();
-        let mut texts = self.tokenizer.encode(folder, request.texts, None).await?;
+        let (mut texts, contexts) = if request.contexts.is_empty() {
+            (self.tokenizer.encode(folder, request.texts, None).await?, Vec::new())
+        } else {
+            let whole = request.contexts.iter().zip(&request.texts).map(|(context, text)| format!("{context}{text}")).collect();
+            let contexts = self.tokenizer.encode(folder, request.contexts, None).await?;
+            (self.tokenizer.encode(folder, whole, None).await?, contexts)
+        };
         let total: usize = texts.iter().map(Vec::len).sum();
         if total > self.max_score_tokens {
             return Err(Error::invalid("texts", format!("{total} tokens together: at most {}", self.max_score_tokens)));
@@ -50,33 +58,41 @@ impl TextService {
                 text.insert(0, bos);
             }
         }
-        let windows: Vec<(usize, Window)> = texts
-            .iter()
-            .enumerate()
-            .flat_map(|(index, text)| windows(text.len(), context, stride).into_iter().map(move |window| (index, window)))
-            .collect();
-        let scored: Vec<(usize, Vec<f32>)> = stream::iter(windows)
+        let windows = if contexts.is_empty() {
+            let windows = texts
+                .iter()
+                .enumerate()
+                .flat_map(|(index, text)| windows(text.len(), context, stride).into_iter().map(move |window| (index, window)));
+            windows.collect()
+        } else {
+            continuations(&texts, &contexts, info.bos, context)?
+        };
+        let call = Context::current();
+        let scope: Arc<str> = if self.share_prefixes { "".into() } else { Arc::clone(&call.tenant) };
+        let scored: Vec<(usize, Window, Vec<TokenScore>)> = stream::iter(windows)
             .map(|(index, window)| {
                 let tokens = texts.get(index).and_then(|text| text.get(window.input.clone())).map(<[u32]>::to_vec).unwrap_or_default();
-                async move { Ok::<_, Error>((index, score_window(decoder, tokens, &window.scored, window.input.start).await?)) }
+                let scope = Arc::clone(&scope);
+                async move {
+                    let from = window.scored.start - window.input.start;
+                    let scores = decoder.score(tokens, from, scope, call.priority).await?;
+                    Ok::<_, Error>((index, window, scores))
+                }
             })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
 
-        let mut scores: Vec<TextScore> = bytes.into_iter().map(|bytes| TextScore { bytes, ..TextScore::default() }).collect();
-        for (index, values) in scored {
+        let mut scores: Vec<TextScore> = bytes.into_iter().map(|bytes| TextScore { bytes, is_greedy: true, ..TextScore::default() }).collect();
+        for (index, window, values) in scored {
             if let Some(score) = scores.get_mut(index) {
-                score.log_likelihood += values.iter().copied().map(f64::from).sum::<f64>();
+                score.log_likelihood += values.iter().map(|value| f64::from(value.log_probability)).sum::<f64>();
                 score.tokens += values.len() as u32;
+                score.is_greedy &= values.iter().all(|value| value.is_likeliest);
                 if request.return_tokens {
-                    score.token_log_probabilities.extend(values);
+                    score.token_log_probabilities.extend(values.iter().map(|value| value.log_probability));
+                    score.token_ids.extend(texts.get(index).and_then(|text| text.get(window.scored)).unwrap_or_default());
                 }
-            }
-        }
-        if request.return_tokens {
-            for (score, text) in scores.iter_mut().zip(texts) {
-                score.token_ids = text.into_iter().skip(1).collect();
             }
         }
         Ok(ScoreResponse {
@@ -89,6 +105,20 @@ impl TextService {
     }
 }
 
-async fn score_window(decoder: &Decoder, tokens: Vec<u32>, scored: &Range<usize>, start: usize) -> Result<Vec<f32>, Error> {
-    decoder.score(tokens, scored.start - start).await
+/// For each whole text the window that scores what is beyond its context.
+fn continuations(texts: &[Vec<u32>], contexts: &[Vec<u32>], bos: Option<u32>, most: usize) -> Result<Vec<(usize, Window)>, Error> {
+    let mut checks = Checks::new();
+    let mut windows = Vec::new();
+    for (index, (text, context)) in texts.iter().zip(contexts).enumerate() {
+        // The token that stands before every text counts as context.
+        let leads = usize::from(bos.is_none() && context.is_empty() || bos.is_some() && context.first() != bos.as_ref());
+        let from = (context.len() + leads).max(1);
+        checks.require(text.len() <= most, format!("texts[{index}]"), || format!("{} tokens with its context: at most {most}", text.len()));
+        checks.require(from < text.len(), format!("texts[{index}]"), || {
+            format!("no token of its own: with its context it has {}, as many as the context alone", text.len())
+        });
+        windows.push((index, Window { input: 0..text.len(), scored: from..text.len() }));
+    }
+    checks.finish().map_err(Error::Invalid)?;
+    Ok(windows)
 }

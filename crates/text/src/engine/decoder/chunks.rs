@@ -1,15 +1,15 @@
-/// How many prompt tokens a sequence takes in a step, of those it has left, within the step's budget.
+/// How many prompt tokens a sequence takes in a run, of those it has left, within the run's budget of at least two.
 ///
-/// No chunk but a whole prompt has one token: such a chunk would take another path through the attention than the
-/// same token beside others. So a budget that would leave one takes that one too.
+/// GroupQueryAttention takes a row's new tokens in tiles of an even size, and a token that is alone in its tile takes another path
+/// through it than the same token beside others. So that a token's bits do not depend on how its prompt was cut, every chunk has an
+/// even number of tokens, or three: an odd prompt ends in a chunk of three, and only a prompt of one token has a chunk of one.
 pub(super) fn chunk(left: usize, budget: usize) -> usize {
-    if left <= budget {
-        return left;
-    }
-    match (left - budget, budget) {
-        (_, 0 | 1) => 0,
-        (1, _) => left,
-        _ => budget,
+    match left {
+        0..=3 => left,
+        _ if left <= budget && left.is_multiple_of(2) => left,
+        // Three are left for the end.
+        _ if left <= budget + 3 && !left.is_multiple_of(2) => left - 3,
+        _ => (budget & !1).max(2),
     }
 }
 
@@ -19,23 +19,33 @@ mod tests {
 
     use super::*;
 
+    fn chunks(prompt: usize, budget: usize) -> Vec<usize> {
+        let (mut left, mut chunks) = (prompt, Vec::new());
+        while left > 0 {
+            let taken = chunk(left, budget);
+            chunks.push(taken);
+            left -= taken;
+        }
+        chunks
+    }
+
     proptest! {
         #[test]
-        fn a_prompt_is_taken_whole_and_never_by_one(prompt in 1usize..500, budget in 2usize..64) {
-            let (mut left, mut chunks) = (prompt, Vec::new());
-            while left > 0 {
-                let taken = chunk(left, budget);
-                prop_assert!(taken > 0 && taken <= budget + 1);
-                chunks.push(taken);
-                left -= taken;
-            }
-            prop_assert!(prompt == 1 || chunks.iter().all(|taken| *taken > 1), "{chunks:?}");
+        fn no_token_is_ever_alone_in_a_tile(prompt in 1usize..500, budget in 2usize..64) {
+            let chunks = chunks(prompt, budget);
+            prop_assert!(chunks.iter().all(|taken| *taken > 0 && *taken <= budget + 2), "{chunks:?}");
+            prop_assert!(prompt == 1 || chunks.iter().all(|taken| taken % 2 == 0 || *taken == 3), "{chunks:?}");
+            // Not cut more often than the budget asks for, but for the three at the end.
+            prop_assert!(chunks.len() <= prompt.div_ceil(budget & !1) + 1, "{chunks:?}");
         }
     }
 
     #[test]
-    fn a_spent_budget_takes_nothing() {
-        assert_eq!((chunk(10, 0), chunk(10, 1), chunk(2, 1)), (0, 0, 0));
-        assert_eq!(chunk(1, 1), 1);
+    fn prompts_are_cut_evenly() {
+        assert_eq!(chunks(128, 512), [128]);
+        assert_eq!(chunks(129, 512), [126, 3]);
+        assert_eq!(chunks(5, 512), [2, 3]);
+        assert_eq!(chunks(9, 4), [4, 2, 3]);
+        assert_eq!(chunks(1, 2), [1]);
     }
 }

@@ -1,22 +1,29 @@
 //! Decoders: many sequences over one session.
 //!
-//! One thread owns the session and the key–value buffers, which are divided into slots. In each step it takes the
-//! next token of every sequence that decodes, and prompt chunks of those that begin, runs them together, and
-//! draws from the logits. Sequences join and leave between steps.
+//! One thread owns the session and the key–value cache, which is divided into rows. Again and again it runs a chunk of the
+//! prompt that is first in rank, if there is one, then the next token of every sequence that decodes, and draws from the
+//! logits. Sequences join and leave between runs.
 //!
 //! What must hold:
 //!
-//! * A sequence's bytes do not depend on what ran beside it: the graph's linear layers see each token alone, the
-//!   attention sees each slot alone, the padded width is never one and a prompt chunk never has a single token
-//!   unless the prompt has (both take another path through the attention), and each sequence draws from a stream
-//!   of its own.
+//! * A sequence's bytes do not depend on what ran beside it, how its prompt was cut into chunks, how much of it was known
+//!   already, or whether it lost its row for a while: the graph's linear layers see each token alone, the attention sees each
+//!   row alone, a prompt's tokens are always run as a prompt's (see [`chunks`]) and generated ones always step by step, only prompts' keys and values are kept for others, and each sequence
+//!   draws from a stream of its own. `text.exact = false` gives up the parts of this that cost something.
 //! * A sequence whose client has gone is dropped before the next step.
 //! * The thread never waits for a client: a sequence's channel holds every event it can have.
 
+mod beams;
 mod chunks;
-mod graph;
+mod form;
+mod graphs;
+mod pace;
+mod prefixes;
 mod raw;
 mod scheduler;
+mod searches;
+mod sequence;
+mod shape;
 
 use std::{
     sync::{
@@ -24,26 +31,21 @@ use std::{
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use quintet_batching::Limits;
-use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Runtime, Session};
+use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Runtime};
 use quintet_open_inference::{Graph, Job};
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Event, Generation, GenerationDefaults, Queue, generation::events};
+use super::{Event, Generation, GenerationDefaults, Queue, generation::events, tokens::TokensCell};
 use crate::{Config, Error};
-use graph::PackedGraph;
-use scheduler::Scheduler;
-
-/// The table `[causal_lm]` of a model folder.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Section {
-    graph: String,
-    form: String,
-}
+pub use beams::{BeamStopping, Beams};
+use form::{Files, Form};
+use graphs::{Graphs, Room};
+use scheduler::{Scheduler, Settings};
+use shape::ModelShape;
 
 /// A loaded decoder.
 #[derive(Debug)]
@@ -53,6 +55,16 @@ pub struct Decoder {
     queue: Queue,
     info: Info,
     graphs: Vec<Graph>,
+    tokens: TokensCell,
+}
+
+/// A token of a given text under the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Its natural log-probability, given those before it.
+    pub log_probability: f32,
+    /// Whether no other token is likelier at its place.
+    pub is_likeliest: bool,
 }
 
 /// What a decoder says of itself.
@@ -62,6 +74,15 @@ pub struct Info {
     pub context: usize,
     /// The token that stands before every text, if the model has one.
     pub bos: Option<u32>,
+    /// Whether it is put in front of prompts that do not begin with it: as the tokenizer's configuration says, and not where a model has
+    /// such a token and was not trained to see it.
+    pub adds_bos: bool,
+    /// The tokens that end a text.
+    pub eos: Arc<[u32]>,
+    /// The most beams of a search.
+    pub slots: usize,
+    /// How many tokens it gives logits for.
+    pub vocabulary: usize,
     /// What its folder says about sampling.
     pub defaults: GenerationDefaults,
     /// The graph.
@@ -70,18 +91,32 @@ pub struct Info {
 
 /// What the decoder's thread is told.
 pub(super) enum Command {
-    Generate { generation: Generation, events: mpsc::Sender<Event>, place: OwnedSemaphorePermit },
-    Score { tokens: Vec<u32>, from: usize, answer: oneshot::Sender<Result<Vec<f32>, OnnxError>>, place: OwnedSemaphorePermit },
+    Generate {
+        generation: Box<Generation>,
+        events: mpsc::Sender<Event>,
+        place: OwnedSemaphorePermit,
+    },
+    Search {
+        generation: Box<Generation>,
+        beams: Beams,
+        events: Vec<mpsc::Sender<Event>>,
+        place: OwnedSemaphorePermit,
+    },
+    Score {
+        tokens: Vec<u32>,
+        from: usize,
+        scope: Arc<str>,
+        priority: u8,
+        answer: oneshot::Sender<Result<Vec<TokenScore>, OnnxError>>,
+        place: OwnedSemaphorePermit,
+    },
     Raw(Job),
 }
 
 impl Decoder {
     /// Loads a decoder and starts its thread.
     pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
-        let section: Section = folder.section()?;
-        if section.form != "packed" {
-            return Err(folder.broken("quintet.toml", format!("causal_lm.form = \"{}\": \"packed\" is the one that is served", section.form)).into());
-        }
+        let files = Files::of(folder)?;
         let shape = ModelShape::read(folder)?;
         let defaults = super::generation::read_defaults(folder)?;
         // Room for every waiting sequence and a few raw runs; places are taken before, so this never fills.
@@ -89,39 +124,68 @@ impl Decoder {
         let (opened, ready) = sync_channel::<Result<Info, Error>>(1);
         let source = folder;
         let (folder, runtime, config) = (folder.clone(), runtime.clone(), config.clone());
-        let (context, bos, eos) = (shape.context, shape.bos, shape.eos);
+        let context = if config.max_context == 0 { shape.context } else { shape.context.min(config.max_context) };
+        let (bos, adds_bos, eos, head_size, form) = (shape.bos, shape.adds_bos, shape.eos, shape.head_size, files.form);
         let limit = config.max_waiting;
-        // A chunk may take one token more than its budget: see `chunks`.
-        let prefill_chunk = config.prefill_chunk.min(context - 1);
+        let settings = Settings {
+            prefill_chunk: config.prefill_chunk,
+            max_token_gap: Duration::from_secs_f64(config.max_token_gap_ms / 1e3),
+            cache_bytes: (config.kv_cache_mb * f64::from(1 << 20)) as usize,
+            prefix_bytes: config.prefix_cache_mb << 20,
+            exact: config.exact,
+        };
         let name = folder.name.clone();
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let open = || -> Result<PackedGraph, Error> {
-                    let session = Session::of(&folder, &section.graph, &runtime, verify)?;
-                    let mut graph = PackedGraph::new(session, config.slots, context, prefill_chunk + 1)
-                        .map_err(|reason| folder.broken(&section.graph, reason))?;
-                    graph.warm_up()?;
-                    Ok(graph)
+                let open = || -> Result<Graphs, Error> {
+                    let graphs = Graphs::open(&folder, &files, &runtime, verify, Room { rows: config.slots, context, head_size })?;
+                    let tokens = settings.cache_bytes / graphs.cache().token_bytes().max(1);
+                    if tokens < context {
+                        return Err(Error::Setup(format!(
+                            "text.kv_cache_mb = {}: holds {tokens} tokens of {}, whose context is {context}; at least {} are needed, or a smaller text.max_context",
+                            config.kv_cache_mb,
+                            folder.id(),
+                            (context * graphs.cache().token_bytes()) as f64 / f64::from(1 << 20),
+                        )));
+                    }
+                    Ok(graphs)
                 };
                 match open() {
-                    Ok(graph) => {
-                        let info = Info { context, bos, defaults, graph: graph.session().info() };
+                    Ok(graphs) => {
+                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots: graphs.cache().rows(), vocabulary: graphs.vocabulary(), defaults, graph: graphs.session().info() };
                         if opened.send(Ok(info)).is_ok() {
-                            Scheduler::new(graph, eos, prefill_chunk, folder.name.clone()).run(&queue);
+                            Scheduler::new(graphs, eos, settings, folder.name.clone()).run(&queue);
                         }
                     }
                     Err(error) => drop(opened.send(Err(error))),
                 }
             })
             .map_err(|_| OnnxError::Thread(name.clone()))?;
-        let info = ready.recv().unwrap_or_else(|_| Err(OnnxError::Thread(name).into()))?;
+        let info = ready.recv().unwrap_or_else(|_| Err(OnnxError::Thread(name.clone()).into()))?;
+        if form == Form::Concat {
+            tracing::warn!(
+                model = name,
+                "the graph copies its cache at every step, so that a token costs the more the longer the text is; scripts/export/text.py or \
+                 onnxruntime-genai's model builder write graphs that do not"
+            );
+        }
         let commands = Arc::new(commands);
         // Weak: whoever holds the graph must not keep the thread from ending.
         let raw = Arc::downgrade(&commands);
         let submit = move |job: Job| raw.upgrade().ok_or(Full)?.try_send(Command::Raw(job)).map_err(|_| Full);
-        let graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), submit).checked(raw::check);
-        Ok(Self { commands: Some(commands), thread: Some(thread), queue: Queue::new(limit), info, graphs: vec![graph] })
+        let mut graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), submit);
+        if form == Form::Packed {
+            graph = graph.checked(raw::check);
+        }
+        Ok(Self {
+            commands: Some(commands),
+            thread: Some(thread),
+            queue: Queue::new(limit),
+            info,
+            graphs: vec![graph],
+            tokens: TokensCell::default(),
+        })
     }
 
     /// What the decoder says of itself.
@@ -133,17 +197,30 @@ impl Decoder {
     pub fn generate(&self, generation: Generation) -> Result<mpsc::Receiver<Event>, Error> {
         let place = self.queue.enter()?;
         let (sender, receiver) = events(generation.max_new_tokens);
-        self.send(Command::Generate { generation, events: sender, place })?;
+        self.send(Command::Generate { generation: Box::new(generation), events: sender, place })?;
         Ok(receiver)
     }
 
-    /// The natural log-probability of each of `tokens[from..]`, given those before it. The tokens fit the context and
+    /// Searches for the likeliest texts and gives the `n` best, each in a channel of its own. Dropping all receivers ends it. There are
+    /// at most as many beams as slots, and at most as many texts as beams.
+    pub fn search(&self, generation: Generation, beams: Beams, n: usize) -> Result<Vec<mpsc::Receiver<Event>>, Error> {
+        let place = self.queue.enter()?;
+        let (senders, receivers) = (0..n).map(|_| events(generation.max_new_tokens)).unzip();
+        self.send(Command::Search { generation: Box::new(generation), beams, events: senders, place })?;
+        Ok(receivers)
+    }
+
+    /// The scores of each of `tokens[from..]`, given those before it. The tokens fit the context and
     /// `from` is at least 1.
-    pub async fn score(&self, tokens: Vec<u32>, from: usize) -> Result<Vec<f32>, Error> {
+    pub async fn score(&self, tokens: Vec<u32>, from: usize, scope: Arc<str>, priority: u8) -> Result<Vec<TokenScore>, Error> {
         let place = self.queue.enter()?;
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Score { tokens, from, answer, place })?;
+        self.send(Command::Score { tokens, from, scope, priority, answer, place })?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
+    }
+
+    pub(crate) fn tokens(&self) -> &TokensCell {
+        &self.tokens
     }
 
     pub(crate) fn graphs(&self) -> &[Graph] {
@@ -166,31 +243,5 @@ impl Drop for Decoder {
         {
             tracing::error!("a decoder's thread panicked");
         }
-    }
-}
-
-/// What `config.json` says, in Hugging Face's names.
-struct ModelShape {
-    context: usize,
-    bos: Option<u32>,
-    eos: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct ConfigJson {
-    max_position_embeddings: usize,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<super::OneOrMany>,
-}
-
-impl ModelShape {
-    fn read(folder: &ModelFolder) -> Result<Self, Error> {
-        let config: ConfigJson = super::read_json(folder, "config.json")?;
-        if !(2..=1 << 20).contains(&config.max_position_embeddings) {
-            let reason = format!("max_position_embeddings = {}: must be 2 to 1048576", config.max_position_embeddings);
-            return Err(folder.broken("config.json", reason).into());
-        }
-        let eos = config.eos_token_id.map(super::OneOrMany::into_vec).unwrap_or_default();
-        Ok(Self { context: config.max_position_embeddings, bos: config.bos_token_id, eos })
     }
 }

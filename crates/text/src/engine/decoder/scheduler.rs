@@ -1,60 +1,83 @@
 use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::mpsc::{Receiver, TryRecvError},
-    time::Instant,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::{Duration, Instant},
 };
 
 use metrics::{counter, gauge, histogram};
 use quintet_onnx::{Cancel, Error};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Command,
+    beams::BeamSearch,
     chunks::chunk,
-    graph::{PackedGraph, Row},
+    graphs::Graphs,
+    pace::Pace,
+    prefixes::{BLOCK, Prefixes},
+    searches::{Beam, Search},
+    sequence::{Rank, Sequence, Times, Work},
 };
-use crate::engine::{Event, FinishReason, sampler::Sampler};
+use crate::engine::{drawing::Drawing, sampling::Sampler};
+
+/// How long nothing must have been asked before the cache's memory is given back.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// The decode loop.
+///
+/// The first rows of the cache hold the sequences that decode, without gaps, so that a step runs over just them; the rows after
+/// them hold sequences whose prompts are being run, or nothing.
 pub(super) struct Scheduler {
-    graph: PackedGraph,
-    eos: Vec<u32>,
-    prefill_chunk: usize,
+    pub(super) graphs: Graphs,
+    eos: Arc<[u32]>,
+    settings: Settings,
     model: String,
-    slots: Vec<Option<Sequence>>,
-    waiting: VecDeque<Sequence>,
+    pub(super) rows: Vec<Option<Sequence>>,
+    /// How many of the first rows decode.
+    pub(super) decoding: usize,
+    pub(super) waiting: Vec<Sequence>,
+    pub(super) searches: Vec<Search>,
+    prefixes: Prefixes,
+    pace: Pace,
+    /// Prompt tokens that came so far: the clock of [`Rank::due`].
+    taken: u64,
+    came: u64,
 }
 
-/// A sequence in a slot, or on its way to one.
-struct Sequence {
-    /// The tokens so far: the prompt, then what was generated.
-    tokens: Vec<u32>,
-    /// How many of them the slot's buffers hold.
-    done: usize,
-    work: Work,
-    /// Its place in the waiting room, given back when it gets a slot.
-    place: Option<OwnedSemaphorePermit>,
-    since: Instant,
-}
-
-enum Work {
-    Generate { prompt: usize, max_new_tokens: usize, ignore_eos: bool, sampler: Box<Sampler>, events: mpsc::Sender<Event> },
-    Score { from: usize, scores: Vec<f32>, answer: oneshot::Sender<Result<Vec<f32>, Error>> },
-}
-
-/// What a sequence does in one step.
-struct Plan {
-    slot: usize,
-    past: usize,
-    tokens: Range<usize>,
-    logits_from: usize,
+/// How the loop runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    /// Most prompt tokens in a run.
+    pub(super) prefill_chunk: usize,
+    /// The longest time between two tokens of a sequence that prompts may cause; zero = no bound.
+    pub(super) max_token_gap: Duration,
+    /// Bytes of keys and values for sequences.
+    pub(super) cache_bytes: usize,
+    /// Bytes of keys and values of prefixes that are kept.
+    pub(super) prefix_bytes: usize,
+    /// Whether a sequence's bits must not depend on what else runs.
+    pub(super) exact: bool,
 }
 
 impl Scheduler {
-    pub(super) fn new(graph: PackedGraph, eos: Vec<u32>, prefill_chunk: usize, model: String) -> Self {
-        let slots = (0..graph.slots()).map(|_| None).collect();
-        Self { graph, eos, prefill_chunk, model, slots, waiting: VecDeque::new() }
+    pub(super) fn new(graphs: Graphs, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
+        let rows = (0..graphs.cache().rows()).map(|_| None).collect();
+        Self {
+            eos,
+            pace: Pace::new(settings.prefill_chunk, settings.max_token_gap),
+            prefixes: Prefixes::new(settings.prefix_bytes),
+            settings,
+            model,
+            rows,
+            decoding: 0,
+            waiting: Vec::new(),
+            searches: Vec::new(),
+            taken: 0,
+            came: 0,
+            graphs,
+        }
     }
 
     /// Runs until every sender of commands is gone and all sequences have ended.
@@ -63,9 +86,16 @@ impl Scheduler {
         loop {
             // Where nothing runs there is nothing to do but wait.
             if open && self.is_idle() {
-                match commands.recv() {
+                match commands.recv_timeout(IDLE) {
                     Ok(command) => self.take(command),
-                    Err(_) => open = false,
+                    Err(RecvTimeoutError::Disconnected) => open = false,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.release_free_rows();
+                        match commands.recv() {
+                            Ok(command) => self.take(command),
+                            Err(_) => open = false,
+                        }
+                    }
                 }
             }
             while open {
@@ -79,221 +109,352 @@ impl Scheduler {
                 return;
             }
             self.drop_abandoned();
-            self.fill_slots();
-            self.step();
-            let busy = self.slots.iter().filter(|slot| slot.is_some()).count();
-            gauge!("quintet_text_slots_busy", "model" => self.model.clone()).set(busy as f64);
+            self.admit();
+            self.prefill();
+            self.decode();
+            self.report();
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.slots.iter().all(Option::is_none)
+        self.waiting.is_empty() && self.rows.iter().all(Option::is_none)
+    }
+
+    fn report(&self) {
+        let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
+        gauge("quintet_text_slots_busy", self.rows.iter().flatten().count());
+        gauge("quintet_text_kv_bytes", self.graphs.cache().committed_tokens() * self.graphs.cache().token_bytes());
+        gauge("quintet_text_prefix_bytes", self.prefixes.bytes());
     }
 
     fn take(&mut self, command: Command) {
-        let since = Instant::now();
         match command {
             Command::Raw(job) => {
-                self.graph.session_mut().arm();
-                job(self.graph.session_mut(), &Cancel::nothing());
+                self.graphs.session_mut().arm();
+                job(self.graphs.session_mut(), &Cancel::nothing());
             }
-            Command::Generate { generation, events, place } => {
-                let sampler = Box::new(Sampler::new(generation.sampling, self.graph.vocabulary(), &generation.prompt));
-                let prompt = generation.prompt.len();
-                counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(prompt as u64);
-                let work = Work::Generate { prompt, max_new_tokens: generation.max_new_tokens, ignore_eos: generation.ignore_eos, sampler, events };
-                self.waiting.push_back(Sequence { tokens: generation.prompt, done: 0, work, place: Some(place), since });
+            Command::Generate { mut generation, events, place } => {
+                let tokens = std::mem::take(&mut generation.prompt);
+                let drawing = Box::new(Drawing::new(&mut generation, self.graphs.vocabulary(), Arc::clone(&self.eos), &tokens));
+                counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(tokens.len() as u64);
+                let work = Work::Generate { drawing, events, scores_prompt: generation.scores_prompt, scored: Vec::new() };
+                self.enqueue(tokens, generation.scope, generation.priority, work, 0, place);
             }
-            Command::Score { mut tokens, from, answer, place } => {
+            Command::Search { mut generation, beams, events, place } => {
+                let tokens = std::mem::take(&mut generation.prompt);
+                let eos: Arc<[u32]> = if generation.ignore_eos { Arc::default() } else { Arc::clone(&self.eos) };
+                counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(tokens.len() as u64);
+                let sampler = Sampler::new(generation.sampling.clone(), self.graphs.vocabulary(), &tokens);
+                let fresh = BeamSearch::new(beams, Arc::clone(&eos), generation.max_new_tokens);
+                let number = self.came + 1;
+                self.searches.push(Search {
+                    number,
+                    beams: fresh.clone(),
+                    fresh,
+                    prompt: tokens.len(),
+                    min_new_tokens: generation.min_new_tokens,
+                    eos,
+                    width: beams.width,
+                    sampler: sampler.clone(),
+                    events,
+                });
+                let work = Work::Beam(Box::new(Beam { search: number, index: 0, sampler, candidates: None }));
+                self.enqueue(tokens, generation.scope, generation.priority, work, beams.width - 1, place);
+            }
+            Command::Score { tokens, from, scope, priority, answer, place } => {
                 let scores = Vec::with_capacity(tokens.len().saturating_sub(from));
-                // The last token is predicted but predicts nothing itself; it stays in `tokens` to be looked up.
-                tokens.shrink_to_fit();
-                self.waiting.push_back(Sequence { tokens, done: 0, work: Work::Score { from, scores, answer }, place: Some(place), since });
+                self.enqueue(tokens, scope, priority, Work::Score { from, scores, answer }, 0, place);
             }
         }
     }
 
-    /// Frees the slots of sequences that nobody waits for.
+    fn enqueue(&mut self, tokens: Vec<u32>, scope: Arc<str>, priority: u8, work: Work, reserved: usize, place: OwnedSemaphorePermit) {
+        self.came += 1;
+        self.taken += tokens.len() as u64;
+        let rank = Rank { priority, due: self.taken, number: self.came };
+        let prompt = tokens.len();
+        self.waiting.push(Sequence { tokens, prompt, done: 0, scope, rank, work, reserved, place: Some(place), cached: 0, times: Times::now() });
+    }
+
+    /// Frees the rows of sequences that nobody waits for.
     fn drop_abandoned(&mut self) {
-        for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(Sequence::is_abandoned) {
-                *slot = None;
-            }
-        }
+        self.drop_abandoned_searches();
         self.waiting.retain(|sequence| !sequence.is_abandoned());
+        for row in (0..self.rows.len()).rev() {
+            if self.rows.get(row).and_then(Option::as_ref).is_some_and(Sequence::is_abandoned) {
+                self.leave(row);
+            }
+        }
     }
 
-    fn fill_slots(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
-            let Some(mut sequence) = self.waiting.pop_front() else { break };
+    /// Takes a sequence out of its row, and fills the gap where it left one among those that decode.
+    pub(super) fn leave(&mut self, row: usize) -> Option<Sequence> {
+        let sequence = self.rows.get_mut(row).and_then(Option::take)?;
+        if row < self.decoding {
+            self.decoding -= 1;
+            self.relocate(self.decoding, row);
+        }
+        Some(sequence)
+    }
+
+    /// Moves a sequence to a row that is free.
+    fn relocate(&mut self, from: usize, to: usize) {
+        if from != to
+            && let Some(sequence) = self.rows.get_mut(from).and_then(Option::take)
+        {
+            self.graphs.cache_mut().copy_row(from, to, sequence.done);
+            if let Some(free) = self.rows.get_mut(to) {
+                *free = Some(sequence);
+            }
+        }
+    }
+
+    /// A sequence's prompt has been run: it goes behind those that decode.
+    pub(super) fn begin_to_decode(&mut self, row: usize) {
+        let target = self.decoding;
+        if let Some(other) = self.rows.get_mut(target).filter(|_| row != target).and_then(Option::take) {
+            // Another prompt is under way there: they change places.
+            let held = self.graphs.cache().read(target, 0..other.done);
+            self.relocate(row, target);
+            self.graphs.cache_mut().write(row, 0, &held);
+            if let Some(free) = self.rows.get_mut(row) {
+                *free = Some(other);
+            }
+        } else {
+            self.relocate(row, target);
+        }
+        self.decoding += 1;
+    }
+
+    fn budget(&self) -> usize {
+        self.settings.cache_bytes / self.graphs.cache().token_bytes().max(1)
+    }
+
+    /// Gives waiting sequences rows, the first in rank first, while there are rows and memory for their prompts and some tokens.
+    fn admit(&mut self) {
+        while let Some(index) = (0..self.waiting.len()).min_by_key(|index| self.waiting.get(*index).map(|sequence| sequence.rank)) {
+            let Some(row) = (self.decoding..self.rows.len()).find(|row| self.rows.get(*row).is_some_and(Option::is_none)) else { return };
+            let needed = |sequence: &Sequence| (sequence.tokens.len() + BLOCK) * (1 + sequence.reserved);
+            let wanted: usize = self.rows.iter().flatten().map(needed).sum();
+            let Some(next) = self.waiting.get(index).map(needed) else { return };
+            if wanted > 0 && wanted + next > self.budget() {
+                return;
+            }
+            let taken: usize = self.rows.iter().flatten().map(|sequence| 1 + sequence.reserved).sum();
+            let reserved = self.waiting.get(index).map_or(0, |sequence| sequence.reserved);
+            if taken + 1 + reserved > self.rows.len() {
+                return;
+            }
+            if self.graphs.cache().committed_tokens() + next.saturating_sub(self.graphs.cache().committed(row)) > self.budget() {
+                self.release_free_rows();
+            }
+            let mut sequence = self.waiting.swap_remove(index);
             drop(sequence.place.take());
-            histogram!("quintet_text_queue_seconds", "model" => self.model.clone()).record(sequence.since.elapsed());
-            *slot = Some(sequence);
+            if sequence.times.started.is_none() {
+                sequence.times.started = Some(Instant::now());
+                histogram!("quintet_text_queue_seconds", "model" => self.model.clone()).record(sequence.times.came.elapsed());
+            }
+            if let Some(free) = self.rows.get_mut(row) {
+                *free = Some(sequence);
+            }
         }
     }
 
-    /// One run of the graph: every sequence that decodes, and prompt chunks within the budget, the oldest first.
-    fn step(&mut self) {
-        let mut budget = self.prefill_chunk;
-        let mut order: Vec<(Instant, usize)> =
-            self.slots.iter().enumerate().filter_map(|(slot, sequence)| Some((sequence.as_ref()?.since, slot))).collect();
-        order.sort_unstable();
-        let mut plans = Vec::with_capacity(order.len());
-        for (_, slot) in order {
-            let Some(sequence) = self.slots.get(slot).and_then(Option::as_ref) else { continue };
-            let end = sequence.input_end();
-            let left = end - sequence.done;
-            let decodes = sequence.decodes();
-            let taken = if decodes { left } else { chunk(left, budget) };
-            if taken == 0 {
-                continue;
+    fn release_free_rows(&mut self) {
+        for row in 0..self.rows.len() {
+            if self.rows.get(row).is_some_and(Option::is_none) {
+                self.graphs.cache_mut().release(row);
             }
-            if !decodes {
-                budget = budget.saturating_sub(taken);
-            }
-            let tokens = sequence.done..sequence.done + taken;
-            let first_wanted = sequence.first_wanted();
-            plans.push(Plan { slot, past: sequence.done, logits_from: first_wanted.saturating_sub(tokens.start), tokens });
         }
-        if plans.is_empty() {
+    }
+
+    /// Makes memory for so many more tokens: that of free rows, then that of the sequence that is last in rank, which begins anew
+    /// later. One sequence alone always fits.
+    fn make_room(&mut self, tokens: usize) {
+        if self.graphs.cache().committed_tokens() + tokens <= self.budget() {
             return;
         }
-        histogram!("quintet_text_batch_size", "model" => self.model.clone()).record(plans.len() as f64);
-
-        let rows: Vec<Row<'_>> = plans
-            .iter()
-            .filter_map(|plan| {
-                let sequence = self.slots.get(plan.slot)?.as_ref()?;
-                let tokens = sequence.tokens.get(plan.tokens.clone())?;
-                Some(Row { slot: plan.slot, past: plan.past, tokens, logits_from: plan.logits_from })
-            })
-            .collect();
-        // Each row of logits belongs to the token at this place of this slot's sequence.
-        let places: Vec<(usize, usize)> =
-            plans.iter().flat_map(|plan| plan.tokens.clone().skip(plan.logits_from).map(|place| (plan.slot, place))).collect();
-        let outcome = self.graph.run(&rows);
-        for plan in &plans {
-            if let Some(Some(sequence)) = self.slots.get_mut(plan.slot) {
-                sequence.done = plan.tokens.end;
+        self.release_free_rows();
+        while self.graphs.cache().committed_tokens() + tokens > self.budget() {
+            let occupied = || (0..self.rows.len()).filter(|row| self.rows.get(*row).is_some_and(Option::is_some));
+            if occupied().count() < 2 {
+                return;
             }
+            let Some(last) = occupied().max_by_key(|row| self.rows.get(*row).and_then(Option::as_ref).map(|sequence| sequence.rank)) else { return };
+            counter!("quintet_text_preemptions_total", "model" => self.model.clone()).increment(1);
+            self.preempt(last);
+            self.release_free_rows();
         }
-        let mut places = places.into_iter();
-        let (slots, eos, model) = (&mut self.slots, &self.eos, &self.model);
-        let outcome = outcome.and_then(|logits| {
-            logits.rows(|row| {
-                if let Some((slot, place)) = places.next()
-                    && let Some(occupied) = slots.get_mut(slot)
-                    && let Some(sequence) = occupied.take()
-                {
-                    *occupied = sequence.advance(place, row, eos, model);
+    }
+
+    /// Takes a sequence's row away; it begins anew when its turn comes.
+    fn preempt(&mut self, row: usize) {
+        let search = |sequence: &Sequence| match &sequence.work {
+            Work::Beam(beam) => Some(beam.search),
+            _ => None,
+        };
+        let number = self.rows.get(row).and_then(Option::as_ref).and_then(search);
+        match number {
+            None => {
+                if let Some(mut sequence) = self.leave(row) {
+                    sequence.done = 0;
+                    self.waiting.push(sequence);
                 }
+            }
+            Some(number) if self.rows.iter().flatten().all(|sequence| search(sequence) == Some(number)) => {
+                let message = "its beams together do not fit text.kv_cache_mb".to_owned();
+                self.fail_search(number, &Error::Runtime { doing: "search".to_owned(), message });
+            }
+            Some(number) => self.restart_search(number),
+        }
+    }
+
+    /// A sequence cannot go on.
+    fn fail(&mut self, sequence: Sequence, error: Error) {
+        match &sequence.work {
+            Work::Beam(beam) => self.fail_search(beam.search, &error),
+            _ => sequence.fail(error),
+        }
+    }
+
+    /// Runs a chunk of the prompt that is first in rank.
+    fn prefill(&mut self) {
+        let first = |scheduler: &Self| {
+            let rank = |row: &usize| scheduler.rows.get(*row).and_then(Option::as_ref).map(|sequence| sequence.rank);
+            (scheduler.decoding..scheduler.rows.len()).filter(|row| rank(row).is_some()).min_by_key(rank)
+        };
+        let Some(row) = first(self) else { return };
+        self.find_prefix(row);
+        let Some(sequence) = self.rows.get(row).and_then(Option::as_ref) else { return };
+        let (done, end) = (sequence.done, sequence.prefill_end(self.settings.exact));
+        let taken = chunk(end - done, self.pace.chunk(self.decoding));
+        self.make_room((done + taken).saturating_sub(self.graphs.cache().committed(row)));
+        // Making room may have moved or removed it.
+        let Some(row) = first(self) else { return };
+        let Some(sequence) = self.rows.get_mut(row).and_then(Option::as_mut) else { return };
+        if sequence.done != done {
+            return;
+        }
+
+        let began = Instant::now();
+        let tokens = done..done + taken;
+        let wanted = sequence.first_wanted().saturating_sub(done).min(taken - 1);
+        let outcome = self.graphs.prefill(row, done, sequence.tokens.get(tokens.clone()).unwrap_or_default(), wanted);
+        sequence.done = tokens.end;
+        let mut ended = false;
+        let mut at = done + wanted;
+        let first_wanted = sequence.first_wanted();
+        let outcome = outcome.and_then(|logits| {
+            logits.rows(|logits| {
+                if !ended && at >= first_wanted {
+                    ended = sequence.advance(at, logits, &self.model, &self.searches);
+                }
+                at += 1;
             })
         });
+        self.pace.prefilled(taken, began.elapsed());
         if let Err(error) = outcome {
-            // Every sequence that was in this run has lost its place in the buffers.
-            tracing::error!(%error, model = self.model, "a step failed");
-            let message = error.to_string();
-            for plan in &plans {
-                if let Some(sequence) = self.slots.get_mut(plan.slot).and_then(Option::take) {
-                    sequence.fail(Error::Runtime { doing: "decode".to_owned(), message: message.clone() });
-                }
+            tracing::error!(%error, model = self.model, "a prompt's run failed");
+            if let Some(sequence) = self.leave(row) {
+                self.fail(sequence, error);
             }
+            return;
         }
-    }
-}
-
-impl Sequence {
-    /// One past the last token to be run: all of them, but the last one of a text that is only scored.
-    fn input_end(&self) -> usize {
-        match self.work {
-            Work::Generate { .. } => self.tokens.len(),
-            Work::Score { .. } => self.tokens.len() - 1,
+        if tokens.end >= end {
+            self.keep_prefix(row);
         }
-    }
-
-    /// Whether its prompt has been run and it goes on token by token.
-    fn decodes(&self) -> bool {
-        matches!(self.work, Work::Generate { prompt, .. } if self.done >= prompt)
-    }
-
-    /// The first token whose logits are wanted.
-    fn first_wanted(&self) -> usize {
-        match self.work {
-            Work::Generate { .. } => self.tokens.len() - 1,
-            Work::Score { from, .. } => from.saturating_sub(1),
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        match &self.work {
-            Work::Generate { events, .. } => events.is_closed(),
-            Work::Score { answer, .. } => answer.is_closed(),
-        }
-    }
-
-    /// Takes the logits of the token at `place`; gives the sequence back while it goes on.
-    fn advance(mut self, place: usize, logits: &[f32], eos: &[u32], model: &str) -> Option<Self> {
-        let finished = match &mut self.work {
-            Work::Generate { prompt, max_new_tokens, ignore_eos, sampler, events } => {
-                let token = sampler.draw(logits);
-                self.tokens.push(token);
-                let generated = self.tokens.len() - *prompt;
-                if generated == 1 {
-                    histogram!("quintet_text_time_to_first_token_seconds", "model" => model.to_owned()).record(self.since.elapsed());
-                }
-                counter!("quintet_text_tokens_total", "model" => model.to_owned(), "kind" => "completion").increment(1);
-                let ended = eos.contains(&token);
-                let reason =
-                    if ended && !*ignore_eos { Some(FinishReason::Eos) } else { (generated >= *max_new_tokens).then_some(FinishReason::Length) };
-                // The channel has room for every event; it fails only where the client has gone.
-                let sent = if reason == Some(FinishReason::Eos) { Ok(()) } else { events.try_send(Event::Token(token)) };
-                if let Some(reason) = reason {
-                    drop(events.try_send(Event::Finished { reason, generated }));
-                }
-                reason.is_some() || sent.is_err()
+        if ended {
+            if let Some(sequence) = self.leave(row) {
+                sequence.finish();
             }
-            Work::Score { scores, .. } => {
-                if let Some(next) = self.tokens.get(place + 1) {
-                    scores.push(log_probability(logits, *next));
-                }
-                place + 2 >= self.tokens.len()
-            }
+        } else if tokens.end >= end {
+            self.begin_to_decode(row);
+            self.advance_searches();
+        }
+    }
+
+    /// Writes what is known of a prompt into its row, before its first chunk.
+    fn find_prefix(&mut self, row: usize) {
+        let Some(sequence) = self.rows.get_mut(row).and_then(Option::as_mut).filter(|sequence| sequence.done == 0) else { return };
+        let end = sequence.prefill_end(self.settings.exact);
+        // A rest of one token would take another path through the attention, and what is wanted must be run.
+        let usable = end.saturating_sub(2).min(sequence.first_wanted()) / BLOCK;
+        let cache = self.graphs.cache_mut();
+        for block in self.prefixes.find(&sequence.scope, &sequence.tokens).into_iter().take(usable) {
+            cache.write(row, sequence.done, block);
+            sequence.done += BLOCK;
+        }
+        let (found, prompt) = (sequence.done, sequence.prompt);
+        if sequence.times.first_token.is_none() {
+            sequence.cached = found;
+        }
+        let count = |kind: &'static str, tokens: usize| {
+            counter!("quintet_text_prefix_tokens_total", "model" => self.model.clone(), "kind" => kind).increment(tokens as u64);
         };
-        if !finished {
-            return Some(self);
-        }
-        if let Work::Score { scores, answer, .. } = self.work {
-            drop(answer.send(Ok(scores)));
-        }
-        None
+        count("hit", found);
+        count("miss", prompt.saturating_sub(found));
     }
 
-    fn fail(self, error: Error) {
-        match self.work {
-            Work::Generate { events, .. } => drop(events.try_send(Event::Failed(error))),
-            Work::Score { answer, .. } => drop(answer.send(Err(error))),
-        }
+    /// Keeps the keys and values of a prompt that has been run, or where bits do not matter of all that has been run.
+    fn keep_prefix(&mut self, row: usize) {
+        let Some(sequence) = self.rows.get(row).and_then(Option::as_ref) else { return };
+        let until = if self.settings.exact { sequence.prompt.min(sequence.done) } else { sequence.done };
+        let cache = self.graphs.cache();
+        let tokens = sequence.tokens.get(..until).unwrap_or_default();
+        self.prefixes.keep(&sequence.scope, tokens, |at| cache.read(row, at..at + BLOCK));
     }
-}
 
-/// The natural log-probability of a token: logit minus log-sum-exp, in f64 so that long sums stay exact.
-fn log_probability(logits: &[f32], token: u32) -> f32 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
-    logits.get(token as usize).map_or(f32::NEG_INFINITY, |logit| (f64::from(logit - highest) - sum.ln()) as f32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::log_probability;
-
-    #[test]
-    fn log_probabilities_are_those_of_the_softmax() {
-        let logits = [1000.0f32, 1001.0, 998.0];
-        let total: f64 = [-1.0f64, 0.0, -3.0].into_iter().map(f64::exp).sum();
-        for (token, shifted) in [-1.0f64, 0.0, -3.0].into_iter().enumerate() {
-            assert!((f64::from(log_probability(&logits, token as u32)) - (shifted - total.ln())).abs() < 1e-6);
+    /// Runs the next token of every sequence that decodes.
+    fn decode(&mut self) {
+        let grows = |scheduler: &Self| {
+            let rows = scheduler.rows.iter().take(scheduler.decoding).enumerate();
+            rows.filter(|(row, sequence)| sequence.as_ref().is_some_and(|sequence| sequence.done >= scheduler.graphs.cache().committed(*row))).count()
+        };
+        self.make_room(grows(self));
+        let running: Vec<&Sequence> = self.rows.iter().take(self.decoding).flatten().collect();
+        if running.is_empty() {
+            return;
         }
-        assert_eq!(log_probability(&logits, 9), f32::NEG_INFINITY);
+        histogram!("quintet_text_batch_size", "model" => self.model.clone()).record(running.len() as f64);
+        let began = Instant::now();
+        let tokens: Vec<u32> = running.iter().filter_map(|sequence| sequence.tokens.get(sequence.done).copied()).collect();
+        let pasts: Vec<usize> = running.iter().map(|sequence| sequence.done).collect();
+        let outcome = self.graphs.decode(&tokens, &pasts);
+        let (rows, model, searches) = (&mut self.rows, &self.model, &self.searches);
+        let mut ended = Vec::new();
+        let mut row = 0;
+        let outcome = outcome.and_then(|logits| {
+            logits.rows(|logits| {
+                if let Some(sequence) = rows.get_mut(row).and_then(Option::as_mut) {
+                    sequence.done += 1;
+                    if sequence.advance(sequence.done - 1, logits, model, searches) {
+                        ended.push(row);
+                    }
+                }
+                row += 1;
+            })
+        });
+        self.pace.decoded(began.elapsed());
+        if let Err(error) = outcome {
+            // Every sequence that was in this run has lost its place in the cache.
+            tracing::error!(%error, model = self.model, "a decode step failed");
+            let message = error.to_string();
+            while self.decoding > 0 {
+                if let Some(sequence) = self.leave(self.decoding - 1) {
+                    self.fail(sequence, Error::Runtime { doing: "decode".to_owned(), message: message.clone() });
+                }
+            }
+            return;
+        }
+        // From the last on, so that a gap is filled by one that goes on.
+        for row in ended.into_iter().rev() {
+            if !self.settings.exact {
+                self.keep_prefix(row);
+            }
+            if let Some(sequence) = self.leave(row) {
+                sequence.finish();
+            }
+        }
+        self.advance_searches();
     }
 }

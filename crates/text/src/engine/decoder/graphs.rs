@@ -1,0 +1,235 @@
+use std::ops::Range;
+
+use ndarray::{Array1, Array2, ArrayD, IxDyn};
+use quintet_onnx::{Error, Graph, KvCache, ModelFolder, Outputs, Runtime, Session, Tensor, TensorInfo};
+
+use super::form::{Files, Form};
+
+/// A decoder's graphs over its key–value cache.
+///
+/// A run is one of two: a *prefill* of several tokens in one row, or a *decode* step of one token in each of the first rows. So
+/// no row is ever padded, and a row's bits are those it has alone: a token's attention takes one path in a prefill and another in
+/// a step, and which one it takes depends on the sequence and not on what runs beside it.
+pub(super) struct Graphs {
+    form: Form,
+    cache: KvCache,
+    prefill: Loaded,
+    /// A graph of its own for decode steps, where the folder has one.
+    decode: Option<Loaded>,
+    vocabulary: usize,
+}
+
+/// How much the cache has room for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) rows: usize,
+    /// Tokens of a row.
+    pub(super) context: usize,
+    /// The size of a head, where the graph itself does not say it.
+    pub(super) head_size: Option<usize>,
+}
+
+struct Loaded {
+    session: Session,
+    graph: Graph,
+    takes: Takes,
+}
+
+/// The optional inputs that a graph has.
+#[derive(Clone, Copy)]
+struct Takes {
+    position_ids: bool,
+    query_seqlens: bool,
+    use_cache_branch: bool,
+}
+
+impl Graphs {
+    /// Opens the graphs and reserves the cache; says what is wrong with a graph of another form.
+    pub(super) fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room) -> Result<Self, Error> {
+        let session = Session::of(folder, &files.graph, runtime, verify)?;
+        let vocabulary = session.outputs().iter().find(|output| output.name == "logits").and_then(|output| output.shape.last().copied().flatten());
+        let vocabulary =
+            vocabulary.ok_or_else(|| folder.broken(&files.graph, "the output 'logits' with a known vocabulary is missing".to_owned()))?;
+        let mut cache = KvCache::new(&session, room.rows, room.context, room.head_size)?;
+        let prefill = Loaded::attach(session, &mut cache, files.form)?;
+        let decode = match &files.decode_graph {
+            Some(file) => Some(Loaded::attach(Session::of(folder, file, runtime, false)?, &mut cache, files.form)?),
+            None => None,
+        };
+        let mut graphs = Self { form: files.form, cache, prefill, decode, vocabulary };
+        graphs.warm_up()?;
+        Ok(graphs)
+    }
+
+    /// Runs a prompt and a step, so that the first request finds memory and kernels ready.
+    fn warm_up(&mut self) -> Result<(), Error> {
+        self.prefill(0, 0, &[0, 0], 1)?;
+        self.decode(&[0], &[2])?;
+        self.cache.release(0);
+        Ok(())
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.prefill.session
+    }
+
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        &mut self.prefill.session
+    }
+
+    pub(super) fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    pub(super) fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
+    pub(super) fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Runs new tokens in one row behind the `past` that it holds. Gives the logits of the tokens from `wanted` on.
+    pub(super) fn prefill(&mut self, row: usize, past: usize, tokens: &[u32], wanted: usize) -> Result<Logits<'_>, Error> {
+        let Self { form, cache, prefill, .. } = self;
+        if *form == Form::Concat {
+            let mut values = Vec::new();
+            prefill.run_concat(cache, row, past, tokens, wanted, &mut values)?;
+            return Ok(Logits::Copied { values, vocabulary: self.vocabulary });
+        }
+        prefill.bind(cache, *form, &[past], tokens, wanted..tokens.len())?;
+        cache.hold(row, past + tokens.len());
+        let outputs = cache.run(prefill.graph, &mut prefill.session, row..row + 1)?;
+        Ok(Logits::InPlace { outputs, skip: if *form == Form::Packed { 0 } else { wanted } })
+    }
+
+    /// Runs one new token in each of the first rows, behind the past that each holds. Gives the logits of each.
+    pub(super) fn decode(&mut self, tokens: &[u32], pasts: &[usize]) -> Result<Logits<'_>, Error> {
+        let Self { form, cache, prefill, decode, .. } = self;
+        let loaded = decode.as_mut().unwrap_or(prefill);
+        if *form == Form::Concat {
+            let mut values = Vec::new();
+            for (row, (token, past)) in tokens.iter().zip(pasts).enumerate() {
+                loaded.run_concat(cache, row, *past, std::slice::from_ref(token), 0, &mut values)?;
+            }
+            return Ok(Logits::Copied { values, vocabulary: self.vocabulary });
+        }
+        loaded.bind(cache, *form, pasts, tokens, 0..tokens.len())?;
+        for (row, past) in pasts.iter().enumerate() {
+            cache.hold(row, past + 1);
+        }
+        let outputs = cache.run(loaded.graph, &mut loaded.session, 0..tokens.len())?;
+        Ok(Logits::InPlace { outputs, skip: 0 })
+    }
+}
+
+impl Loaded {
+    fn attach(session: Session, cache: &mut KvCache, form: Form) -> Result<Self, Error> {
+        let has = |name: &str| session.inputs().iter().any(|input| input.name == name);
+        if let Some(missing) = form.inputs().iter().find(|name| !has(name)) {
+            return Err(Error::tensor(*missing, format!("a graph of the form \"{form}\" has this input")));
+        }
+        let takes = Takes { position_ids: has("position_ids"), query_seqlens: has("query_seqlens"), use_cache_branch: has("use_cache_branch") };
+        let unknown = |input: &&TensorInfo| !input.name.starts_with("past_key_values.") && !form.knows(&input.name);
+        if let Some(unknown) = session.inputs().iter().find(unknown) {
+            return Err(Error::tensor(&unknown.name, format!("no value is known for this input of a graph of the form \"{form}\"")));
+        }
+        let graph = cache.attach(&session)?;
+        Ok(Self { session, graph, takes })
+    }
+
+    /// Binds a run of rows that lie side by side, of the same number of tokens each, behind their pasts.
+    fn bind(&self, cache: &mut KvCache, form: Form, pasts: &[usize], tokens: &[u32], wanted: Range<usize>) -> Result<(), Error> {
+        let (rows, count) = (pasts.len(), tokens.len());
+        let width = count / rows.max(1);
+        let totals: Vec<usize> = pasts.iter().map(|past| past + width).collect();
+        let longest = totals.iter().copied().max().unwrap_or(0);
+        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let mut bind = |name: &str, tensor: Tensor| cache.bind_input(self.graph, name, tensor);
+        let positions = || pasts.iter().flat_map(|past| (*past..past + width).map(|position| position as i64));
+        let counted = || (0..count as i64).collect::<Vec<_>>();
+        if form == Form::Packed {
+            bind("input_ids", Tensor::I64(Array1::from(ids).into_dyn()))?;
+            bind("pad_index", grid(rows, width, counted()))?;
+            bind("unpad_index", Tensor::I64(Array1::from(counted()).into_dyn()))?;
+            bind("logit_index", Tensor::I64(wanted.map(|index| index as i64).collect::<Array1<_>>().into_dyn()))?;
+            bind("seqlens_k", Tensor::I32(totals.iter().map(|total| *total as i32 - 1).collect::<Array1<_>>().into_dyn()))?;
+            bind("total_sequence_length", Tensor::I32(ArrayD::from_elem(IxDyn(&[]), longest as i32)))?;
+            if self.takes.query_seqlens {
+                bind("query_seqlens", Tensor::I32(Array1::from_elem(rows, width as i32).into_dyn()))?;
+            }
+            if self.takes.position_ids {
+                bind("position_ids", Tensor::I64(positions().collect::<Array1<_>>().into_dyn()))?;
+            }
+        } else {
+            bind("input_ids", grid(rows, width, ids))?;
+            let mask = Array2::from_shape_fn((rows, longest), |(row, place)| i64::from(totals.get(row).is_some_and(|total| place < *total)));
+            bind("attention_mask", Tensor::I64(mask.into_dyn()))?;
+            if self.takes.position_ids {
+                bind("position_ids", grid(rows, width, positions().collect()))?;
+            }
+        }
+        // Bound anew each time: the runtime would keep the last run's tensor, of as many rows as that had.
+        cache.bind_output(self.graph, "logits")
+    }
+
+    /// Runs a graph that takes the past as it is and gives the past with the new tokens behind: the cache is copied out and what
+    /// is new copied in. One row at a time, since rows of different length would have to be padded.
+    fn run_concat(
+        &mut self,
+        cache: &mut KvCache,
+        row: usize,
+        past: usize,
+        tokens: &[u32],
+        wanted: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        let (count, total) = (tokens.len(), past + tokens.len());
+        let ids = grid(1, count, tokens.iter().map(|token| i64::from(*token)).collect());
+        let mask = grid(1, total, vec![1; total]);
+        let positions = grid(1, count, (past as i64..total as i64).collect());
+        let branch = Tensor::Bool(Array1::from_elem(1, past > 0).into_dyn());
+        let kept = cache.past(row, past)?;
+        let mut inputs = vec![("input_ids", &ids), ("attention_mask", &mask)];
+        if self.takes.position_ids {
+            inputs.push(("position_ids", &positions));
+        }
+        if self.takes.use_cache_branch {
+            inputs.push(("use_cache_branch", &branch));
+        }
+        inputs.extend(kept.iter().map(|(name, tensor)| (*name, tensor)));
+        let outputs = self.session.run(&inputs)?;
+        for row in outputs.f32("logits")?.rows().into_iter().skip(wanted) {
+            logits.extend(row.iter().copied());
+        }
+        cache.keep(row, past, count, &outputs)
+    }
+}
+
+fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
+    Tensor::I64(Array2::from_shape_vec((rows, columns), values).unwrap_or_default().into_dyn())
+}
+
+/// The logits of a run.
+pub(super) enum Logits<'a> {
+    /// In the runtime's memory; the first rows are of no interest.
+    InPlace { outputs: Outputs<'a>, skip: usize },
+    /// Gathered from several runs.
+    Copied { values: Vec<f32>, vocabulary: usize },
+}
+
+impl Logits<'_> {
+    /// Calls `each` with every row of logits, in order.
+    pub(super) fn rows(&self, mut each: impl FnMut(&[f32])) -> Result<(), Error> {
+        match self {
+            Self::InPlace { outputs, skip } => {
+                let logits = outputs.f32("logits")?;
+                let vocabulary = logits.shape().last().copied().unwrap_or(0).max(1);
+                let values = logits.as_slice().ok_or_else(|| Error::tensor("logits", "they do not lie row by row"))?;
+                values.chunks_exact(vocabulary).skip(*skip).for_each(each);
+            }
+            Self::Copied { values, vocabulary } => values.chunks_exact((*vocabulary).max(1)).for_each(&mut each),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+use std::sync::Arc;
+
+use quintet_onnx::Error;
+
+use super::{
+    FinishReason, Generation,
+    guided::Constraint,
+    sampling::{Drawn, Limits, Sampler},
+};
+
+/// How the tokens of one sequence are chosen, and when it ends.
+#[derive(Debug)]
+pub(super) struct Drawing {
+    sampler: Sampler,
+    constraint: Option<Constraint>,
+    eos: Arc<[u32]>,
+    ignore_eos: bool,
+    min_new_tokens: usize,
+    max_new_tokens: usize,
+    log_probabilities: Option<usize>,
+    generated: usize,
+}
+
+/// A step of a sequence.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The token.
+    pub(super) drawn: Drawn,
+    /// Whether it belongs to the text: the end-of-text token that ends it does not.
+    pub(super) is_text: bool,
+    /// Set where the sequence ends with it.
+    pub(super) finish: Option<FinishReason>,
+}
+
+impl Drawing {
+    /// The drawing that a request asks for, from a model with these end-of-text tokens.
+    pub(super) fn new(generation: &mut Generation, vocabulary: usize, eos: Arc<[u32]>, prompt: &[u32]) -> Self {
+        Self {
+            sampler: Sampler::new(generation.sampling.clone(), vocabulary, prompt).with_stream(generation.stream),
+            constraint: generation.constraint.take(),
+            eos,
+            ignore_eos: generation.ignore_eos,
+            min_new_tokens: generation.min_new_tokens,
+            max_new_tokens: generation.max_new_tokens,
+            log_probabilities: generation.log_probabilities,
+            generated: 0,
+        }
+    }
+
+    /// How many tokens there are so far.
+    pub(super) fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// How many of the likeliest tokens are reported; none where no log-probabilities are wanted.
+    pub(super) fn log_probabilities(&self) -> Option<usize> {
+        self.log_probabilities
+    }
+
+    /// The next token for these logits.
+    pub(super) fn next(&mut self, logits: &[f32]) -> Result<Step, Error> {
+        let barred = if self.generated < self.min_new_tokens { &*self.eos } else { &[] };
+        let limits = Limits { allowed: None, barred, log_probability: self.log_probabilities.is_some(), top: self.log_probabilities.unwrap_or(0) };
+        let drawn = match &mut self.constraint {
+            None => self.sampler.draw(logits, limits),
+            Some(constraint) => {
+                let allowed = constraint.mask().map_err(failed)?;
+                self.sampler.draw(logits, Limits { allowed: Some(allowed), ..limits })
+            }
+        };
+        let drawn = drawn.ok_or_else(|| failed("no token can be drawn: the model's logits are not numbers, or all tokens are ruled out"))?;
+        self.generated += 1;
+        let ends = self.eos.contains(&drawn.token) && (!self.ignore_eos || self.constraint.is_some());
+        let mut is_complete = ends;
+        if let Some(constraint) = &mut self.constraint
+            && !ends
+        {
+            constraint.accept(drawn.token).map_err(failed)?;
+            is_complete = constraint.must_stop();
+        }
+        let finish = if is_complete { Some(FinishReason::Eos) } else { (self.generated >= self.max_new_tokens).then_some(FinishReason::Length) };
+        Ok(Step { drawn, is_text: !ends, finish })
+    }
+}
+
+fn failed<R: ToString>(reason: R) -> Error {
+    Error::Runtime { doing: "draw a token".to_owned(), message: reason.to_string() }
+}

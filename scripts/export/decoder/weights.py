@@ -1,0 +1,104 @@
+"""The forms in which a graph holds its matrices. A form is a class with two methods: `linear` adds a layer to a graph, `seen` gives
+the matrix as that layer multiplies with it, for comparison with torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy
+import torch
+
+from .anatomy import Linear, Unsupported
+from .graph import Graph
+
+
+class Form(Protocol):
+    def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
+        """Adds `x @ weight.T + bias` and returns the name of its output, `NAME.out`."""
+
+    def seen(self, weight: torch.Tensor) -> torch.Tensor:
+        """The matrix [out, in] with what the form loses."""
+
+
+class Full:
+    """32-bit floating point."""
+
+    def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
+        weight = graph.weight(f"{name}.weight", linear.weight.T)
+        return _biased(graph, linear, name, lambda out: graph.node("MatMul", [x, weight], out))
+
+    def seen(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight
+
+
+class Blockwise:
+    """8 or 4 bits a weight and a scale for each block of a row. Activations are rounded to 8 bits within a row and block.
+
+    The block decides whether a row's bits depend on how many rows it shares a run with. ONNX Runtime 1.32 on AVX-512, accuracy level 4:
+    they do not with blocks up to 64 (8 bits) and up to 32 (4 bits); they do with larger ones, and with level 0 at any size.
+    """
+
+    def __init__(self, bits: int, block: int):
+        if bits not in (4, 8):
+            raise Unsupported(f"{bits} bits: MatMulNBits has 4 and 8 here")
+        if block < 16 or block & (block - 1):
+            raise Unsupported(f"block size {block}: must be a power of two, 16 at least")
+        self.bits, self.block = bits, block
+
+    def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
+        rows, columns = linear.weight.shape
+        values, scales = self._quantised(linear.weight)
+        if self.bits == 4:
+            values = values[..., 0::2] | (values[..., 1::2] << 4)
+        inputs = [x, graph.constant(f"{name}.weight", values), graph.constant(f"{name}.scales", scales)]
+        attributes = {"K": columns, "N": rows, "bits": self.bits, "block_size": self._block(columns), "accuracy_level": 4}
+        return _biased(graph, linear, name, lambda out: graph.node("MatMulNBits", inputs, out, "com.microsoft", **attributes))
+
+    def seen(self, weight: torch.Tensor) -> torch.Tensor:
+        values, scales = self._quantised(weight)
+        blocks = (values.astype("f4") - 2 ** (self.bits - 1)) * scales[..., None]
+        return torch.from_numpy(blocks.reshape(len(blocks), -1)[:, : weight.shape[1]].copy())
+
+    def _block(self, columns: int) -> int:
+        """The largest block up to the wished one that divides a row; failing that the row's last block of 32 is padded."""
+        return min(self.block, max(32, columns & -columns))
+
+    def _quantised(self, weight: torch.Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Values [out, blocks, block] around 2^(bits - 1), and scales [out, blocks]."""
+        matrix = weight.detach().float().numpy()
+        rows, columns = matrix.shape
+        block, zero = self._block(columns), 2 ** (self.bits - 1)
+        padded = numpy.pad(matrix, ((0, 0), (0, -columns % block))).reshape(rows, -1, block)
+        # The value of largest size becomes -zero, whatever its sign: the negative side has one step more.
+        furthest = numpy.take_along_axis(padded, abs(padded).argmax(-1, keepdims=True), -1)[..., 0]
+        scales = numpy.where(furthest == 0, 1, furthest / -zero).astype("f4")
+        values = numpy.clip(numpy.rint(padded / scales[..., None]) + zero, 0, 2 * zero - 1).astype("u1")
+        return values, scales
+
+
+def _biased(graph: Graph, linear: Linear, name: str, multiply) -> str:
+    if linear.bias is None:
+        return multiply(f"{name}.out")
+    product = multiply(f"{name}.product")
+    return graph.node("Add", [product, graph.weight(f"{name}.bias", linear.bias)], f"{name}.out")
+
+
+@dataclasses.dataclass
+class Weights:
+    """The form of the layers' matrices, and that of the matrix that gives the logits."""
+
+    layers: Form
+    head: Form
+
+
+def named(name: str, block: int = 32) -> Weights:
+    """The choice behind `--weights`."""
+    if name == "fp32":
+        return Weights(Full(), Full())
+    if name == "int8":
+        return Weights(Blockwise(8, block), Blockwise(8, 32))
+    if name == "int4":
+        # The logits are what 4 bits would hurt first.
+        return Weights(Blockwise(4, block), Blockwise(8, 32))
+    raise Unsupported(f"weights {name!r}: must be fp32, int8 or int4")

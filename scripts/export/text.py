@@ -1,0 +1,154 @@
+"""Exports a Hugging Face decoder as a packed ONNX graph, checks it against torch, and writes a model folder that Quintet serves.
+
+    python scripts/export/text.py Qwen/Qwen3-0.6B models/qwen3-0.6b/1 --weights int8
+
+needs torch, transformers, onnx and onnxruntime (scripts/train/requirements.txt). Families: {families}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shlex
+import sys
+
+import torch
+import transformers
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "scripts/export"), str(ROOT / "scripts/train")]
+import folder  # noqa: E402
+from decoder import card, families, packed, parity, runs, weights  # noqa: E402
+from decoder.anatomy import Unsupported  # noqa: E402
+from decoder.report import Report  # noqa: E402
+
+# Largest difference of logits to torch, over the largest logit (over 1 where that is smaller).
+FULL_TOLERANCE = 1e-3
+# What rounding the activations may cost, as a share of the logits' size.
+ROUNDED_TOLERANCE = 0.03
+
+
+def main() -> None:
+    options = parsed()
+    torch.set_num_threads(options.threads)
+    transformers.logging.set_verbosity_error()
+    try:
+        config = transformers.AutoConfig.from_pretrained(options.model)
+        context = families.check(config, options.context)
+        form = weights.named(options.weights, options.block_size)
+        emptied(options.output, options.overwrite)
+        print(f"reading {options.model}", flush=True)
+        export(*load(options.model), context, form, options, shlex.join(["python", "scripts/export/text.py", *sys.argv[1:]]))
+    except (Unsupported, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def load(source: str):
+    """A model in float32, and its tokenizer."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+    return model.eval(), transformers.AutoTokenizer.from_pretrained(source)
+
+
+def export(model, tokenizer, context: int, form: weights.Weights, options: argparse.Namespace, command: str) -> None:
+    """Writes the model folder; exits with a message where the graph does not do what torch does."""
+    output, path = options.output, options.output / "model.onnx"
+    anatomy = families.read(model, context)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    family, size = model.config.model_type, card.size(parameters)
+    print(f"writing {path}: {family}, {size} parameters, {options.weights}, context {context}", flush=True)
+    packed.packed_graph(anatomy, form, options.ragged).save(path)
+    save_settings(model, tokenizer, context, output)
+
+    print("comparing with torch", flush=True)
+    texts = parity.texts(anatomy)
+    original = parity.truth(model, texts)
+    if options.weights != "fp32":
+        parity.degrade(model, form)
+    seen = original if options.weights == "fp32" else parity.truth(model, texts)
+    report = parity.measure(path, anatomy, texts, seen, original)
+    judge(report, options.weights)
+
+    name = options.name or pathlib.PurePath(options.model.rstrip("/")).name
+    about = card.Export(name, options.model, options.license, family, parameters, options.weights, options.ragged, command)
+    folder.write(
+        output,
+        kind="causal-lm",
+        description=f"{name}, {size} parameters, {options.weights}",
+        license=options.license,
+        training_data=[f"what {options.model} was trained with"],
+        section={"graph": path.name, "form": "packed"},
+        golden=golden_pairs(path, tokenizer, anatomy),
+        # Kernels for rounded activations differ between kinds of processor.
+        golden_tolerance=FULL_TOLERANCE if options.weights == "fp32" else 0.05,
+        card=card.card(about, anatomy, report),
+    )
+    megabytes = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+    print(f"wrote {output}: {megabytes:.1f} MB")
+
+
+def judge(report: Report, form: str) -> None:
+    """Prints what was measured; exits where it does not do."""
+    print(f"  largest difference {report.largest:.1e} beside a largest logit of {report.scale:.1f}; {report.relative:.1e} of their size")
+    print(f"  first token as with the original weights: {report.agreement:.1%}")
+    for statement, held in report.bits:
+        print(f"  {'holds' if held else 'DOES NOT HOLD'}: {statement}")
+    for note in report.notes:
+        print(f"  note: {note}", flush=True)
+    faults = [f"does not hold: {statement}" for statement in report.failures()]
+    if form == "fp32" and not report.largest < FULL_TOLERANCE * report.scale:
+        faults.append(f"logits differ from torch by {report.largest:.1e}")
+    if form != "fp32" and not report.relative < ROUNDED_TOLERANCE:
+        faults.append(f"logits differ from torch with the same weights by {report.relative:.1%}, allowed are {ROUNDED_TOLERANCE:.0%}")
+    if faults:
+        sys.exit("\n".join(["error: the graph is not what it should be; no quintet.toml was written", *faults]))
+
+
+def save_settings(model, tokenizer, context: int, output: pathlib.Path) -> None:
+    """config.json, generation_config.json and the tokenizer's files, as transformers writes them."""
+    # For GPT-2 this sets n_positions, which is its name for it.
+    model.config.max_position_embeddings = context
+    model.config.save_pretrained(output)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def golden_pairs(path: pathlib.Path, tokenizer, anatomy) -> dict:
+    """Two prompts of different length side by side, on an empty cache."""
+    ids = tokenizer("In the beginning God created the heaven and the earth.").input_ids[: min(12, anatomy.context)]
+    rows = [runs.Row(0, ids), runs.Row(1, ids[: max(1, len(ids) // 2)])]
+    names = {tensor.name for tensor in runs.session(path).get_inputs()}
+    inputs = runs.feed(rows, names, every=False)
+    inputs |= {f"past_key_values.{name}": value for name, value in runs.empty_cache(anatomy, len(rows), 32).items()}
+    return folder.golden_pairs(path, inputs, ["logits"])
+
+
+def emptied(output: pathlib.Path, overwrite: bool) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    files = [path for path in output.iterdir() if path.is_file()]
+    if files and not overwrite:
+        raise Unsupported(f"{output} holds files already: say --overwrite to replace them")
+    for path in files:
+        path.unlink()
+
+
+def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
+    description = __doc__.format(families=", ".join(families.READERS))
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", help="a name on Hugging Face or a local folder")
+    parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="the model folder to write, NAME/VERSION")
+    parser.add_argument("--weights", choices=["fp32", "int8", "int4"], default="fp32", help="form of the matrices (default: fp32)")
+    parser.add_argument("--block-size", type=int, default=32, metavar="N", help="weights that share a scale (default: 32; larger ones can "
+                        "make a row's bits depend on its neighbours, which the export then refuses)")  # fmt: skip
+    parser.add_argument("--context", type=int, metavar="N", help="longest text in tokens (default: the model's own)")
+    parser.add_argument("--without-ragged", dest="ragged", action="store_false",
+                        help="leave out query_seqlens: for CUDA and for ONNX Runtime before 1.32")  # fmt: skip
+    parser.add_argument("--name", help="name in the card (default: the last part of MODEL)")
+    parser.add_argument("--license", default="see the source", help="license of the weights, for the card and quintet.toml")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files that OUTPUT holds")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for torch (default: 1)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+//! The decode loop against transformers, and against itself: every family, every form of graph, whatever runs beside.
+
+use quintet_proto::text::v1::{
+    GenerateRequest, GenerateResponse, GenerateStreamRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::Deserialize;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::harness::{Process, metric, root};
+
+/// What `scripts/golden/decoders.py` wrote beside each model.
+#[derive(Deserialize)]
+struct Reference {
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    ids: Vec<u32>,
+    text: String,
+    continuation: Vec<u32>,
+    prompt_logprobs: Vec<f32>,
+    continuation_logprobs: Vec<f32>,
+}
+
+fn reference(model: &str) -> Reference {
+    let file = root().join("tests/models/decoders").join(model).join("1/reference.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// A server of the tiny decoders, one of each family, and its client.
+async fn served(settings: &[&str]) -> (Process, TextServiceClient<Channel>) {
+    let mut arguments = vec!["--set", "models.path=tests/models/decoders"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+    let process = Process::up(&arguments);
+    let client = TextServiceClient::new(process.channel().await);
+    (process, client)
+}
+
+fn greedy(model: &str, prompt_ids: &[u32], tokens: u32) -> GenerateRequest {
+    GenerateRequest {
+        model: model.to_owned(),
+        prompt_ids: prompt_ids.to_vec(),
+        sampling: Some(Sampling { temperature: Some(0.0), ..Sampling::default() }),
+        stopping: Some(Stopping { max_new_tokens: Some(tokens), ignore_eos: true, ..Stopping::default() }),
+        logprobs: true,
+        ..GenerateRequest::default()
+    }
+}
+
+fn ids(answer: &GenerateResponse) -> Vec<u32> {
+    answer.logprobs.iter().map(|token| token.id).collect()
+}
+
+fn bits(answer: &GenerateResponse) -> Vec<(u32, u32)> {
+    answer.logprobs.iter().map(|token| (token.id, token.logprob.unwrap().to_bits())).collect()
+}
+
+fn near(actual: f32, expected: f32, what: &str) {
+    assert!((actual - expected).abs() < 2e-4, "{what}: {actual} for {expected}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_and_form_generates_and_scores_as_transformers_does() {
+    let (_process, mut client) = served(&[]).await;
+    let mut models: Vec<String> =
+        std::fs::read_dir(root().join("tests/models/decoders")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    models.sort();
+    assert_eq!(models.len(), 12, "{models:?}");
+    for model in models {
+        for (index, prompt) in reference(&model).prompts.into_iter().enumerate() {
+            let what = format!("{model}, prompt {index}");
+            let answer = client.generate(greedy(&model, &prompt.ids, 24)).await.unwrap().into_inner();
+            assert_eq!(ids(&answer), prompt.continuation, "{what}");
+            for (token, expected) in answer.logprobs.iter().zip(&prompt.continuation_logprobs) {
+                near(token.logprob.unwrap(), *expected, &what);
+            }
+
+            // The prompt's own tokens, and the text in front of what follows.
+            let echoed = GenerateRequest { prompt: prompt.text.clone(), prompt_ids: Vec::new(), echo: true, ..greedy(&model, &[], 24) };
+            let echoed = client.generate(echoed).await.unwrap().into_inner();
+            assert!(echoed.text.starts_with(&prompt.text) && ids(&echoed) == prompt.continuation, "{what}");
+            assert_eq!(echoed.prompt_logprobs.iter().map(|token| token.id).collect::<Vec<_>>(), prompt.ids, "{what}");
+            assert_eq!(echoed.prompt_logprobs[0].logprob, None, "nothing predicts the first token");
+            for (token, expected) in echoed.prompt_logprobs[1..].iter().zip(&prompt.prompt_logprobs) {
+                near(token.logprob.unwrap(), *expected, &what);
+            }
+
+            // The same by Score: what stands behind its first half.
+            let half = prompt.text.len() / 2;
+            if half > 0 {
+                let (context, text) = prompt.text.split_at(half);
+                let score = ScoreRequest {
+                    model: model.clone(),
+                    texts: vec![text.to_owned()],
+                    contexts: vec![context.to_owned()],
+                    return_tokens: true,
+                    ..ScoreRequest::default()
+                };
+                let scored = client.score(score).await.unwrap().into_inner().scores.remove(0);
+                assert_eq!(scored.token_ids, prompt.ids[half..], "{what}");
+                // Score puts the model's beginning-of-text token in front, so that its values are other ones.
+                assert_eq!(scored.token_log_probabilities.len(), text.len(), "{what}");
+            }
+        }
+    }
+}
+
+/// Invariant 7 in the hardest case: requests come at random, of random lengths, some with a prefix that is known, some leave, and
+/// there is so little room that sequences lose their rows. Each one's log-probabilities are those of its solo run, bit for bit.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
+    let mut random = StdRng::seed_from_u64(5);
+    let shared: Vec<u32> = (0..70).map(|_| random.random_range(2..256)).collect();
+    let requests: Vec<GenerateRequest> = (0..40u64)
+        .map(|seed| {
+            let mut prompt = shared[..random.random_range(0..70)].to_vec();
+            prompt.extend((0..random.random_range(1..30)).map(|_| random.random_range(2..256u32)));
+            let tokens = random.random_range(1..128 - prompt.len() as u32);
+            let mut request = greedy(["llama", "mistral", "gpt2"][seed as usize % 3], &prompt, tokens.min(60));
+            request.sampling = Some(Sampling { temperature: Some(1.0), top_p: Some(0.95), seed: Some(seed), ..Sampling::default() });
+            request
+        })
+        .collect();
+    // Alone: no cache of prefixes, nothing beside it, whole prompts.
+    let (alone, mut client) = served(&["text.prefix_cache_mb=0", "text.slots=1"]).await;
+    let mut expected = Vec::new();
+    for request in &requests {
+        expected.push(bits(&client.generate(request.clone()).await.unwrap().into_inner()));
+    }
+    drop(alone);
+    // Together: small chunks, and a cache for little more than one whole context.
+    let (process, client) = served(&["text.prefill_chunk=6", "text.slots=5", "text.kv_cache_mb=0.13"]).await;
+    let mut together = JoinSet::new();
+    for round in 0..2usize {
+        for (index, request) in requests.iter().enumerate() {
+            let (mut client, request) = (client.clone(), request.clone());
+            together.spawn(async move {
+                if (index + round) % 5 == 4 {
+                    // This one leaves after its first piece.
+                    let mut stream = client.generate_stream(GenerateStreamRequest { request: Some(request) }).await.unwrap().into_inner();
+                    stream.message().await.unwrap();
+                    return None;
+                }
+                Some((index, bits(&client.generate(request).await.unwrap().into_inner())))
+            });
+        }
+    }
+    for (index, bits) in together.join_all().await.into_iter().flatten() {
+        assert_eq!(bits, expected[index], "request {index}");
+    }
+    let page = process.metrics().await;
+    assert!(metric(&page, "quintet_text_prefix_tokens_total", &["hit"]) > 0.0, "no prefix was found: {page}");
+    assert!(metric(&page, "quintet_text_preemptions_total", &[]) > 0.0, "no sequence lost its row: {page}");
+}
