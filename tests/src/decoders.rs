@@ -32,7 +32,7 @@ fn reference(model: &str) -> Reference {
 
 /// A server of the tiny decoders, one of each family, and its client.
 async fn served(settings: &[&str]) -> (Process, TextServiceClient<Channel>) {
-    let mut arguments = vec!["--set", "models.path=tests/models/decoders"];
+    let mut arguments = vec!["--keep-going", "--set", "models.path=tests/models/decoders"];
     settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let process = Process::up(&arguments);
     let client = TextServiceClient::new(process.channel().await);

@@ -26,6 +26,8 @@ mod faults;
 #[cfg(test)]
 mod floors;
 #[cfg(test)]
+mod generation;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod image;

@@ -48,6 +48,18 @@ def degrade(model, weights: Weights) -> None:
             module.weight.copy_(weights.layers.seen(module.weight.T).T)
 
 
+def matrices(model) -> dict[str, torch.Tensor]:
+    """The model's tensors as they are now."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@torch.no_grad()
+def restore(model, matrices: dict[str, torch.Tensor]) -> None:
+    """Gives them back. A head that the embedding shared may have a tensor of its own by now."""
+    for name, tensor in model.state_dict().items():
+        tensor.copy_(matrices[name])
+
+
 def measure(path: pathlib.Path, anatomy: Anatomy, texts: list[list[int]], seen: Logits, original: Logits) -> Report:
     """`seen`: torch's logits with the graph's matrices, `original`: those of the model as it came."""
     trial = Trial(path, anatomy, texts, seen, original)

@@ -77,6 +77,65 @@ class Blockwise:
         return values, scales
 
 
+class Rowwise:
+    """8 bits a weight with a scale for each output, and 8 bits an activation with a scale for each token (W8A8): products and sums of
+    whole numbers, which are exact in any order. So a row's bits never depend on what shares its run, and prompts run about one and a
+    half times as fast as with `Blockwise`. Needs a processor whose 8-bit products do not saturate (VNNI, AMX)."""
+
+    def __init__(self) -> None:
+        self.rounded: set[str] = set()
+
+    def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
+        if x not in self.rounded:
+            self.rounded.add(x)
+            self._round(graph, x)
+        values, scales = _by_output(linear.weight)
+        weight = graph.constant(f"{name}.weight", numpy.ascontiguousarray(values.T))
+        inputs = [f"{x}.rounded", weight, "step", graph.constant(f"{name}.scales", scales), "zero"]
+        product = graph.node("MatMulIntegerToFloat", inputs, f"{name}.scaled", "com.microsoft")
+        return _biased(graph, linear, name, lambda out: graph.node("Mul", [product, f"{x}.peak"], out))
+
+    def _round(self, graph: Graph, x: str) -> None:
+        graph.constant("step", numpy.array(1 / 127, "f4"))
+        graph.constant("zero", numpy.array(128, "u1"))
+        graph.constant("last", numpy.array([-1], "i8"))
+        size = graph.node("Abs", [x], f"{x}.size")
+        peak = graph.node("ReduceMax", [size, "last"], f"{x}.peak", keepdims=1)
+        # A row of zeros gives 0 / 0, of which rounding makes some number, which times the peak is zero again.
+        share = graph.node("Div", [x, peak], f"{x}.share")
+        graph.node("QuantizeLinear", [share, "step", "zero"], f"{x}.rounded")
+
+    def seen(self, weight: torch.Tensor) -> torch.Tensor:
+        return _restored(weight)
+
+
+class Dynamic:
+    """8 bits a weight with a scale for each output, and 8 bits an activation with one scale for the whole run: the quickest for many
+    sequences, and a row's bits depend on what shares its run."""
+
+    def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
+        values, scales = _by_output(linear.weight)
+        weight = graph.constant(f"{name}.weight", numpy.ascontiguousarray(values.T))
+        inputs = [x, weight, graph.constant(f"{name}.scales", scales)]
+        return _biased(graph, linear, name, lambda out: graph.node("DynamicQuantizeMatMul", inputs, out, "com.microsoft"))
+
+    def seen(self, weight: torch.Tensor) -> torch.Tensor:
+        return _restored(weight)
+
+
+def _by_output(weight: torch.Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Values [out, in] of -127 to 127, and scales [out]."""
+    matrix = weight.detach().float().numpy()
+    peaks = abs(matrix).max(-1)
+    scales = numpy.where(peaks == 0, 1, peaks / 127).astype("f4")
+    return numpy.rint(matrix / scales[:, None]).astype("i1"), scales
+
+
+def _restored(weight: torch.Tensor) -> torch.Tensor:
+    values, scales = _by_output(weight)
+    return torch.from_numpy(values.astype("f4") * scales[:, None])
+
+
 def _biased(graph: Graph, linear: Linear, name: str, multiply) -> str:
     if linear.bias is None:
         return multiply(f"{name}.out")
@@ -92,6 +151,11 @@ class Weights:
     head: Form
 
 
+NAMES = ["fp32", "int8", "int4", "w8a8", "w8a8-dynamic"]
+# Those with which a row's bits depend on what shares its run.
+DEPENDENT = ["w8a8-dynamic"]
+
+
 def named(name: str, block: int = 32) -> Weights:
     """The choice behind `--weights`."""
     if name == "fp32":
@@ -101,4 +165,9 @@ def named(name: str, block: int = 32) -> Weights:
     if name == "int4":
         # The logits are what 4 bits would hurt first.
         return Weights(Blockwise(4, block), Blockwise(8, 32))
-    raise Unsupported(f"weights {name!r}: must be fp32, int8 or int4")
+    if name == "w8a8":
+        form = Rowwise()
+        return Weights(form, form)
+    if name == "w8a8-dynamic":
+        return Weights(Dynamic(), Dynamic())
+    raise Unsupported(f"weights {name!r}: must be one of {', '.join(NAMES)}")

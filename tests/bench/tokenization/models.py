@@ -3,60 +3,19 @@
 
     python3 tests/bench/tokenization/models.py out/bench/tokenization
 
-The text is prose: the docstrings and comments of Python's standard library and its own help, some megabytes of English. The
-tokenizers are trained on a part of it: byte-level BPE of 32,000 tokens with the split of Llama 3, which Llama's, Qwen's and
-OpenAI's are like, and WordPiece of 16,000 as BERT has it.
+The text is that of english.py. The tokenizers are trained on a part of it: byte-level BPE of 32,000 tokens with the split of Llama 3,
+which Llama's, Qwen's and OpenAI's are like, and WordPiece of 16,000 as BERT has it.
 """
-import ast
 import base64
 import json
 import pathlib
 import random
 import sys
-import sysconfig
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-
-def prose():
-    """Docstrings, comments and help texts, each once."""
-    for file in sorted(pathlib.Path(sysconfig.get_path("stdlib")).rglob("*.py")):
-        if "site-packages" in file.parts:
-            continue
-        try:
-            source = file.read_text("utf-8")
-            tree = ast.parse(source)
-        except (UnicodeDecodeError, SyntaxError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                yield ast.get_docstring(node) or ""
-        yield "\n".join(line.strip()[2:] for line in source.splitlines() if line.strip().startswith("# "))
-        if file.name == "topics.py" and file.parent.name == "pydoc_data":
-            yield from ast.literal_eval(tree.body[-1].value).values()
-
-
-def kilobytes(text):
-    """Pieces of about a kilobyte, cut at spaces."""
-    words, piece, size = text.split(" "), [], 0
-    for word in words:
-        piece.append(word)
-        size += len(word.encode()) + 1
-        if size >= 1024:
-            yield " ".join(piece)
-            piece, size = [], 0
-
-
-def byte_level(texts):
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=32_000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, special_tokens=["<|endoftext|>"])
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+from english import byte_level, kilobytes, prose  # noqa: E402
 
 def word_piece(texts):
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))

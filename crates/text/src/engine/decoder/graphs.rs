@@ -46,7 +46,7 @@ struct Takes {
 impl Graphs {
     /// Opens the graphs and reserves the cache; says what is wrong with a graph of another form.
     pub(super) fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room) -> Result<Self, Error> {
-        let session = Session::of(folder, &files.graph, runtime, verify)?;
+        let session = Session::of(folder, &files.graph, runtime, verify && !folder.is_bare())?;
         let vocabulary = session.outputs().iter().find(|output| output.name == "logits").and_then(|output| output.shape.last().copied().flatten());
         let vocabulary =
             vocabulary.ok_or_else(|| folder.broken(&files.graph, "the output 'logits' with a known vocabulary is missing".to_owned()))?;

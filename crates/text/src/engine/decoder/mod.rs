@@ -132,7 +132,7 @@ impl Decoder {
             max_token_gap: Duration::from_secs_f64(config.max_token_gap_ms / 1e3),
             cache_bytes: (config.kv_cache_mb * f64::from(1 << 20)) as usize,
             prefix_bytes: config.prefix_cache_mb << 20,
-            exact: config.exact,
+            exact: config.exact && files.batch_invariant,
         };
         let name = folder.name.clone();
         let thread = std::thread::Builder::new()

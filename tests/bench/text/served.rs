@@ -1,0 +1,156 @@
+//! The service as people run it, `quintet up` with the tokenizer in the same process, called by real clients: text in, text out.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use quintet_proto::text::v1::{GenerateRequest, GenerateStreamRequest, Sampling, Stopping, text_service_client::TextServiceClient};
+use tokio::{runtime::Runtime, sync::Barrier, task::JoinSet};
+use tonic::transport::Channel;
+
+use crate::{
+    group::Group,
+    measured::{Answer, Memory},
+    prompts::Prompt,
+    shape::Shape,
+};
+
+/// What texts that may come again keep of their keys and values, in MiB.
+const PREFIXES: usize = 64;
+
+/// A server with one model. It ends with this.
+pub(crate) struct Served {
+    process: Child,
+    address: String,
+    runtime: Runtime,
+    model: String,
+    memory: Memory,
+}
+
+impl Served {
+    pub(crate) fn start(folder: &Path, shape: &Shape, group: &Group, threads: usize) -> Self {
+        let own = std::env::current_exe().expect("this program's path");
+        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet")).find(|path| path.is_file());
+        let kv = (group.slots * group.context * shape.kv_bytes()).div_ceil(1 << 20);
+        let settings = [
+            format!("models.path={}", folder.join("models").display()),
+            "models.control=explicit".to_owned(),
+            format!("models.load={}", shape.name),
+            format!("runtime.threads={threads}"),
+            format!("text.slots={}", group.slots),
+            format!("text.max_context={}", group.context),
+            format!("text.kv_cache_mb={kv}"),
+            format!("text.prefix_cache_mb={PREFIXES}"),
+        ];
+        let mut process = Command::new(program.expect("quintet: scripts/bench builds it"))
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("quintet starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
+        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let weights = weights(&folder.join("models").join(shape.name).join("1"));
+        let memory = Memory { weights, kv: ((kv + PREFIXES) << 20) as u64, resident: 0 };
+        Self { process, address, runtime, model: shape.name.to_owned(), memory }
+    }
+
+    /// Asks for all texts at once, each from a client of its own, and waits for the last.
+    pub(crate) fn together(&self, prompts: &[Prompt]) -> Vec<Answer> {
+        self.runtime.block_on(async {
+            let start = std::sync::Arc::new(Barrier::new(prompts.len() + 1));
+            let mut clients = JoinSet::new();
+            for (place, prompt) in prompts.iter().enumerate() {
+                let (mut service, request, start) = (self.client().await, request(&self.model, prompt), std::sync::Arc::clone(&start));
+                clients.spawn(async move {
+                    start.wait().await;
+                    (place, answer(&mut service, request).await)
+                });
+            }
+            start.wait().await;
+            let begun = Instant::now();
+            let mut answers = clients.join_all().await;
+            answers.sort_by_key(|(place, _)| *place);
+            answers.into_iter().zip(prompts).map(|((_, answered), prompt)| answered.since(begun, prompt)).collect()
+        })
+    }
+
+    /// Asks for one text after the other.
+    pub(crate) fn in_turn(&self, prompts: &[Prompt]) -> Vec<Answer> {
+        prompts.iter().flat_map(|prompt| self.together(std::slice::from_ref(prompt))).collect()
+    }
+
+    /// What it holds now.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        Memory { resident: kilobytes << 10, ..self.memory }
+    }
+
+    async fn client(&self) -> TextServiceClient<Channel> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("an address");
+        TextServiceClient::new(endpoint.tcp_nodelay(true).connect().await.expect("the server"))
+    }
+}
+
+/// Greedy, and as long as it is asked for, whatever is written.
+fn request(model: &str, prompt: &Prompt) -> GenerateRequest {
+    GenerateRequest {
+        model: model.to_owned(),
+        prompt: prompt.text.clone(),
+        sampling: Some(Sampling { temperature: Some(0.0), ..Sampling::default() }),
+        stopping: Some(Stopping { max_new_tokens: Some(prompt.new_tokens), ignore_eos: true, ..Stopping::default() }),
+        ..GenerateRequest::default()
+    }
+}
+
+/// When the pieces of a text came, and how many tokens there were in all.
+struct Arrivals {
+    pieces: Vec<Instant>,
+    prompt_tokens: u32,
+    tokens: u32,
+}
+
+impl Arrivals {
+    fn since(self, begun: Instant, prompt: &Prompt) -> Answer {
+        assert_eq!((self.prompt_tokens, self.tokens), (prompt.prompt_tokens, prompt.new_tokens), "as many tokens as were asked for");
+        let times = self.pieces.into_iter().map(|came| came.saturating_duration_since(begun).as_secs_f64()).collect();
+        Answer { prompt_tokens: self.prompt_tokens, tokens: self.tokens, times }
+    }
+}
+
+async fn answer(service: &mut TextServiceClient<Channel>, request: GenerateRequest) -> Arrivals {
+    let mut stream = service.generate_stream(GenerateStreamRequest { request: Some(request) }).await.expect("a stream").into_inner();
+    let mut arrivals = Arrivals { pieces: Vec::new(), prompt_tokens: 0, tokens: 0 };
+    while let Some(piece) = stream.message().await.expect("the next piece") {
+        if !piece.text.is_empty() {
+            arrivals.pieces.push(Instant::now());
+        }
+        if let Some(usage) = piece.usage {
+            (arrivals.prompt_tokens, arrivals.tokens) = (usage.prompt_tokens, usage.completion_tokens);
+        }
+    }
+    arrivals
+}
+
+/// Bytes of the graph and what lies beside it.
+fn weights(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).expect("the model's folder").flatten();
+    files.filter(|file| file.file_name().to_string_lossy().starts_with("model.onnx")).filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
