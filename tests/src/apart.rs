@@ -19,12 +19,12 @@ async fn text_calls_a_tokenization_service_elsewhere_and_writes_the_same() {
         ..GenerateRequest::default()
     };
     let together = Process::up(&[]);
-    let expected = TextServiceClient::new(together.channel().await).generate(request()).await.unwrap().into_inner();
+    let expected = TextServiceClient::new(together.channel().await).generate(request()).await.unwrap().into_inner().text;
     let tokenization = Process::start("quintet-tokenization", &[]);
     let endpoint = format!("text.tokenization_endpoint=http://{}", tokenization.address);
     let text = Process::start("quintet-text", &["--set", &endpoint]);
     let mut client = TextServiceClient::new(text.channel().await);
-    assert_eq!(client.generate(request()).await.unwrap().into_inner(), expected);
+    assert_eq!(client.generate(request()).await.unwrap().into_inner().text, expected);
     // Without its tokenization service, the text service says so.
     tokenization.terminate();
     tokenization.wait().await;

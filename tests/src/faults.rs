@@ -30,7 +30,7 @@ async fn a_killed_neighbour_is_unavailable_and_is_found_again() {
     let endpoint = format!("text.tokenization_endpoint=http://{}", tokenization.address);
     let text = Process::start("quintet-text", &["--set", &endpoint]);
     let mut client = TextServiceClient::new(text.channel().await);
-    let expected = client.generate(short()).await.unwrap().into_inner();
+    let expected = client.generate(short()).await.unwrap().into_inner().text;
     for _ in 0..if soaks() { 20 } else { 2 } {
         // Calls are under way when it dies.
         let mut callers = tokio::task::JoinSet::new();
@@ -54,7 +54,7 @@ async fn a_killed_neighbour_is_unavailable_and_is_found_again() {
         let again = async {
             loop {
                 match client.generate(short()).await {
-                    Ok(answer) => return answer.into_inner(),
+                    Ok(answer) => return answer.into_inner().text,
                     Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
                 }
             }

@@ -55,9 +55,8 @@ async fn several_texts_come_from_streams_of_one_seed_and_share_their_prompt() {
 
     // The best of six by log-probability are among the six.
     let ask = |n, best_of| GenerateRequest { n: Some(n), best_of, logprobs: true, ..request(long, 20) };
-    let mean = |logprobs: &[quintet_proto::text::v1::TokenLogprob]| {
-        logprobs.iter().map(|token| token.logprob.unwrap()).sum::<f32>() / logprobs.len() as f32
-    };
+    let mean =
+        |logprobs: &[quintet_proto::text::v1::TokenLogprob]| logprobs.iter().map(|token| token.logprob.unwrap()).sum::<f32>() / logprobs.len() as f32;
     let six = client.generate(ask(6, None)).await.unwrap().into_inner();
     let mut means = vec![(mean(&six.logprobs), six.text.clone())];
     means.extend(six.alternatives.iter().map(|text| (mean(&text.logprobs), text.text.clone())));
@@ -131,9 +130,8 @@ async fn a_beam_search_finds_likelier_texts_than_greedy_decoding() {
     let prompt = "In the beginning God";
     let plain = |tokens| GenerateRequest { sampling: None, logprobs: true, ..request(prompt, tokens) };
     let sum = |logprobs: &[quintet_proto::text::v1::TokenLogprob]| logprobs.iter().map(|token| f64::from(token.logprob.unwrap())).sum::<f64>();
-    let search = |beams, early_stopping: BeamStopping| {
-        Some(BeamSearch { num_beams: beams, length_penalty: Some(0.0), early_stopping: early_stopping.into() })
-    };
+    let search =
+        |beams, early_stopping: BeamStopping| Some(BeamSearch { num_beams: beams, length_penalty: Some(0.0), early_stopping: early_stopping.into() });
     let mut greedy = plain(12);
     greedy.sampling = Some(Sampling { temperature: Some(0.0), ..Sampling::default() });
     let greedy = client.generate(greedy).await.unwrap().into_inner();
@@ -213,7 +211,8 @@ async fn a_conversation_is_written_by_the_models_template() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
     }
-    let template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+    let template =
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
     std::fs::write(target.join("chat_template.jinja"), template).unwrap();
     let process = Process::up(&["--keep-going", "--set", &format!("models.path={}", models.path().display())]);
     let mut client = client(&process).await;

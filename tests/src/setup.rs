@@ -81,7 +81,7 @@ fn a_wrong_configuration_is_refused_whole() {
     let (code, _, message) = run("quintet", &["up", "--nonsense"]);
     assert!(code == 64 && message.contains("--nonsense"), "{code} {message}");
     let (code, print, _) = run("quintet", &["up", "--print-config", "--listen", "127.0.0.1:9"]);
-    assert!(code == 0 && print.contains("listen = \"127.0.0.1:9\"  # flag --listen") && print.contains("slots = 16  # default"), "{print}");
+    assert!(code == 0 && print.contains("listen = \"127.0.0.1:9\"  # flag --listen") && print.contains("slots = 32  # default"), "{print}");
 }
 
 #[test]

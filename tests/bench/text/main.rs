@@ -13,7 +13,9 @@
     clippy::panic,
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
-    reason = "a benchmark prints, and ends where it cannot measure"
+    clippy::doc_markdown,
+    clippy::struct_field_names,
+    reason = "a benchmark prints, ends where it cannot measure, and names other people's programs"
 )]
 
 mod figures;

@@ -40,6 +40,8 @@ impl Served {
             "models.control=explicit".to_owned(),
             format!("models.load={}", shape.name),
             format!("runtime.threads={threads}"),
+            // The cores are the decoder's own here.
+            "runtime.spin=true".to_owned(),
             format!("text.slots={}", group.slots),
             format!("text.max_context={}", group.context),
             format!("text.kv_cache_mb={kv}"),
@@ -47,6 +49,7 @@ impl Served {
         ];
         let mut process = Command::new(program.expect("quintet: scripts/bench builds it"))
             .args(["up", "--listen", "127.0.0.1:0"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
             .stdout(Stdio::piped())
@@ -144,7 +147,7 @@ async fn answer(service: &mut TextServiceClient<Channel>, request: GenerateReque
 /// Bytes of the graph and what lies beside it.
 fn weights(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).expect("the model's folder").flatten();
-    files.filter(|file| file.file_name().to_string_lossy().starts_with("model.onnx")).filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    files.filter(|file| file.file_name().to_string_lossy().contains(".onnx")).filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
 impl Drop for Served {

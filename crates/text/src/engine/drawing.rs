@@ -4,7 +4,7 @@ use quintet_onnx::Error;
 
 use super::{
     FinishReason, Generation,
-    guided::Constraint,
+    guided::{Ahead, Lent},
     sampling::{Drawn, Limits, Sampler},
 };
 
@@ -12,7 +12,9 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Drawing {
     sampler: Sampler,
-    constraint: Option<Constraint>,
+    constraint: Option<Lent>,
+    /// What works out its masks while the model runs.
+    ahead: Option<Arc<Ahead>>,
     eos: Arc<[u32]>,
     ignore_eos: bool,
     min_new_tokens: usize,
@@ -34,10 +36,11 @@ pub(super) struct Step {
 
 impl Drawing {
     /// The drawing that a request asks for, from a model with these end-of-text tokens.
-    pub(super) fn new(generation: &mut Generation, vocabulary: usize, eos: Arc<[u32]>, prompt: &[u32]) -> Self {
+    pub(super) fn new(generation: &mut Generation, vocabulary: usize, eos: Arc<[u32]>, prompt: &[u32], ahead: Option<Arc<Ahead>>) -> Self {
         Self {
             sampler: Sampler::new(generation.sampling.clone(), vocabulary, prompt).with_stream(generation.stream),
-            constraint: generation.constraint.take(),
+            constraint: generation.constraint.take().map(|constraint| Lent::Here(Box::new(constraint))),
+            ahead,
             eos,
             ignore_eos: generation.ignore_eos,
             min_new_tokens: generation.min_new_tokens,
@@ -61,22 +64,26 @@ impl Drawing {
     pub(super) fn next(&mut self, logits: &[f32]) -> Result<Step, Error> {
         let barred = if self.generated < self.min_new_tokens { &*self.eos } else { &[] };
         let limits = Limits { allowed: None, barred, log_probability: self.log_probabilities.is_some(), top: self.log_probabilities.unwrap_or(0) };
-        let drawn = match &mut self.constraint {
-            None => self.sampler.draw(logits, limits),
-            Some(constraint) => {
+        let is_guided = self.constraint.is_some();
+        let (drawn, constraint) = match self.constraint.take() {
+            None => (self.sampler.draw(logits, limits), None),
+            Some(lent) => {
+                let mut constraint = lent.back().ok_or_else(|| failed("the thread that works out masks has ended"))?;
                 let allowed = constraint.mask().map_err(failed)?;
-                self.sampler.draw(logits, Limits { allowed: Some(allowed), ..limits })
+                (self.sampler.draw(logits, Limits { allowed: Some(allowed), ..limits }), Some(constraint))
             }
         };
         let drawn = drawn.ok_or_else(|| failed("no token can be drawn: the model's logits are not numbers, or all tokens are ruled out"))?;
         self.generated += 1;
-        let ends = self.eos.contains(&drawn.token) && (!self.ignore_eos || self.constraint.is_some());
+        let ends = self.eos.contains(&drawn.token) && (!self.ignore_eos || is_guided);
         let mut is_complete = ends;
-        if let Some(constraint) = &mut self.constraint
-            && !ends
-        {
+        if let Some(mut constraint) = constraint.filter(|_| !ends) {
             constraint.accept(drawn.token).map_err(failed)?;
             is_complete = constraint.must_stop();
+            self.constraint = Some(match &self.ahead {
+                Some(ahead) if !is_complete => ahead.lend(constraint),
+                _ => Lent::Here(constraint),
+            });
         }
         let finish = if is_complete { Some(FinishReason::Eos) } else { (self.generated >= self.max_new_tokens).then_some(FinishReason::Length) };
         Ok(Step { drawn, is_text: !ends, finish })

@@ -173,7 +173,7 @@ async fn drive(owner: &Owner<Pair>, info: &Info, generation: Generation, events:
 async fn sequence(owner: &Owner<Pair>, info: &Info, mut generation: Generation, events: &mpsc::Sender<Event>) -> Result<(), OnnxError> {
     let came = Instant::now();
     // The input counts as a prompt for no penalty: it is another text.
-    let drawing = Drawing::new(&mut generation, info.vocabulary, Arc::clone(&info.eos), &[]);
+    let drawing = Drawing::new(&mut generation, info.vocabulary, Arc::clone(&info.eos), &[], None);
     let (prompt, start) = (generation.prompt, info.start);
     let (mut state, started) = on_thread(owner, move |pair| {
         let started = Instant::now();

@@ -20,7 +20,7 @@ use super::{
     searches::{Beam, Search},
     sequence::{Rank, Sequence, Times, Work},
 };
-use crate::engine::{drawing::Drawing, sampling::Sampler};
+use crate::engine::{drawing::Drawing, guided::Ahead, sampling::Sampler};
 
 /// How long nothing must have been asked before the cache's memory is given back.
 const IDLE: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub(super) struct Scheduler {
     pub(super) waiting: Vec<Sequence>,
     pub(super) searches: Vec<Search>,
     prefixes: Prefixes,
+    /// Started with the first guided sequence.
+    ahead: Option<Arc<Ahead>>,
     pace: Pace,
     /// Prompt tokens that came so far: the clock of [`Rank::due`].
     taken: u64,
@@ -74,6 +76,7 @@ impl Scheduler {
             decoding: 0,
             waiting: Vec::new(),
             searches: Vec::new(),
+            ahead: None,
             taken: 0,
             came: 0,
             graphs,
@@ -135,7 +138,11 @@ impl Scheduler {
             }
             Command::Generate { mut generation, events, place } => {
                 let tokens = std::mem::take(&mut generation.prompt);
-                let drawing = Box::new(Drawing::new(&mut generation, self.graphs.vocabulary(), Arc::clone(&self.eos), &tokens));
+                if generation.constraint.is_some() && self.ahead.is_none() {
+                    self.ahead = Ahead::start().map(Arc::new);
+                }
+                let ahead = self.ahead.clone();
+                let drawing = Box::new(Drawing::new(&mut generation, self.graphs.vocabulary(), Arc::clone(&self.eos), &tokens, ahead));
                 counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(tokens.len() as u64);
                 let work = Work::Generate { drawing, events, scores_prompt: generation.scores_prompt, scored: Vec::new() };
                 self.enqueue(tokens, generation.scope, generation.priority, work, 0, place);

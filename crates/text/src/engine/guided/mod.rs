@@ -10,6 +10,7 @@
 //! * **Panics.** `llguidance` catches its own, in building as in every step, and for this sets a panic hook once per process that
 //!   passes on to the one before. So there is no second `catch_unwind` here.
 
+mod ahead;
 mod constraint;
 mod error;
 mod guide;
@@ -21,6 +22,7 @@ mod source;
 mod tests;
 mod vocabulary;
 
+pub use ahead::{Ahead, Lent};
 pub use constraint::Constraint;
 pub use error::GuideError;
 pub use guide::Guide;
