@@ -21,7 +21,8 @@ struct Prompt {
     ids: Vec<u32>,
     text: String,
     continuation: Vec<u32>,
-    prompt_logprobs: Vec<f32>,
+    #[serde(rename = "prompt_logprobs")]
+    own_logprobs: Vec<f32>,
     continuation_logprobs: Vec<f32>,
 }
 
@@ -84,7 +85,7 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
             assert!(echoed.text.starts_with(&prompt.text) && ids(&echoed) == prompt.continuation, "{what}");
             assert_eq!(echoed.prompt_logprobs.iter().map(|token| token.id).collect::<Vec<_>>(), prompt.ids, "{what}");
             assert_eq!(echoed.prompt_logprobs[0].logprob, None, "nothing predicts the first token");
-            for (token, expected) in echoed.prompt_logprobs[1..].iter().zip(&prompt.prompt_logprobs) {
+            for (token, expected) in echoed.prompt_logprobs[1..].iter().zip(&prompt.own_logprobs) {
                 near(token.logprob.unwrap(), *expected, &what);
             }
 

@@ -9,6 +9,7 @@ use quintet_proto::{
     },
     tokenization::v1::ChatMessage,
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
 
@@ -146,18 +147,16 @@ async fn a_beam_search_finds_likelier_texts_than_greedy_decoding() {
     assert!(found.text != found.alternatives[0].text);
     assert_eq!(client.generate(asked.clone()).await.unwrap().into_inner().text, found.text, "a search draws nothing");
     // Beside others the same, bit for bit.
-    let others = (0..6).map(|seed| {
+    let mut others = JoinSet::new();
+    for seed in 0..6 {
         let (mut client, mut asked) = (client.clone(), request("And", 60));
         asked.sampling = Some(Sampling { seed: Some(seed), ..Sampling::default() });
-        tokio::spawn(async move { client.generate(asked).await.unwrap() })
-    });
-    let others: Vec<_> = others.collect();
+        others.spawn(async move { client.generate(asked).await.unwrap() });
+    }
     let beside = client.generate(asked).await.unwrap().into_inner();
     let bits = |logprobs: &[quintet_proto::text::v1::TokenLogprob]| logprobs.iter().map(|token| token.logprob.unwrap().to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&beside.logprobs), bits(&found.logprobs));
-    for other in others {
-        other.await.unwrap();
-    }
+    others.join_all().await;
     let refused = GenerateRequest { n: Some(5), beam_search: search(4, BeamStopping::First), ..request(prompt, 5) };
     let refused = client.generate(refused).await.unwrap_err();
     assert!(fields(&refused).iter().any(|(field, _)| field == "n"), "{refused:?}");

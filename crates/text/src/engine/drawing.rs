@@ -69,7 +69,7 @@ impl Drawing {
             None => (self.sampler.draw(logits, limits), None),
             Some(lent) => {
                 let mut constraint = lent.back().ok_or_else(|| failed("the thread that works out masks has ended"))?;
-                let allowed = constraint.mask().map_err(failed)?;
+                let allowed = constraint.mask().map_err(|error| failed(&error.to_string()))?;
                 (self.sampler.draw(logits, Limits { allowed: Some(allowed), ..limits }), Some(constraint))
             }
         };
@@ -78,7 +78,7 @@ impl Drawing {
         let ends = self.eos.contains(&drawn.token) && (!self.ignore_eos || is_guided);
         let mut is_complete = ends;
         if let Some(mut constraint) = constraint.filter(|_| !ends) {
-            constraint.accept(drawn.token).map_err(failed)?;
+            constraint.accept(drawn.token).map_err(|error| failed(&error.to_string()))?;
             is_complete = constraint.must_stop();
             self.constraint = Some(match &self.ahead {
                 Some(ahead) if !is_complete => ahead.lend(constraint),
@@ -90,6 +90,6 @@ impl Drawing {
     }
 }
 
-fn failed<R: ToString>(reason: R) -> Error {
-    Error::Runtime { doing: "draw a token".to_owned(), message: reason.to_string() }
+fn failed(reason: &str) -> Error {
+    Error::Runtime { doing: "draw a token".to_owned(), message: reason.to_owned() }
 }

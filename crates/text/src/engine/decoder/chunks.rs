@@ -1,6 +1,6 @@
 /// How many prompt tokens a sequence takes in a run, of those it has left, within the run's budget of at least two.
 ///
-/// GroupQueryAttention takes a row's new tokens in tiles of an even size, and a token that is alone in its tile takes another path
+/// `GroupQueryAttention` takes a row's new tokens in tiles of an even size, and a token that is alone in its tile takes another path
 /// through it than the same token beside others. So that a token's bits do not depend on how its prompt was cut, every chunk has an
 /// even number of tokens, or three: an odd prompt ends in a chunk of three, and only a prompt of one token has a chunk of one.
 pub(super) fn chunk(left: usize, budget: usize) -> usize {

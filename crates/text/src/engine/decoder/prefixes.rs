@@ -73,15 +73,14 @@ impl Prefixes {
         let mut before = None;
         for (index, block) in tokens.as_chunks::<BLOCK>().0.iter().enumerate() {
             let place = Place { scope: Arc::clone(scope), before, tokens: *block };
-            let id = match self.children.get(&place) {
-                Some(id) => *id,
-                None => {
-                    let values = read(index * BLOCK);
-                    if !self.make_room(values.len()) {
-                        return;
-                    }
-                    self.add(place, values)
+            let id = if let Some(id) = self.children.get(&place) {
+                *id
+            } else {
+                let values = read(index * BLOCK);
+                if !self.make_room(values.len()) {
+                    return;
                 }
+                self.add(place, values)
             };
             if let Some(block) = self.blocks.get_mut(&id) {
                 block.used = self.clock;
