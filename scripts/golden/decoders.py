@@ -27,6 +27,10 @@ import text  # noqa: E402
 from decoder import weights  # noqa: E402
 
 OUTPUT = ROOT / "tests/models/decoders"
+# Beam searches: beams, length penalty, early stopping; and the most tokens of their texts.
+SEARCHES = [(4, 1.0, False), (3, 0.0, True), (5, 2.0, "never")]
+SEARCHED = 10
+END = 1
 CONTEXT = 128
 VOCABULARY = 256
 SPECIAL = ["<s>", "</s>"]
@@ -150,7 +154,20 @@ def transcribe(model, ids: list[int]) -> dict:
         "first_logsumexp": float(first.logsumexp(-1)),
         "prompt_logprobs": scores[: len(ids) - 1],
         "continuation_logprobs": scores[len(ids) - 1 :],
+        "searches": [search(model, ids, *asked) for asked in SEARCHES],
     }
+
+
+def search(model, ids: list[int], beams: int, penalty: float, early_stopping: bool | str) -> dict:
+    """All beams of a search, the best first, each up to the end of its text."""
+    found = model.generate(
+        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), num_beams=beams, num_return_sequences=beams,
+        length_penalty=penalty, early_stopping=early_stopping, max_new_tokens=SEARCHED, do_sample=False, use_cache=False,
+        eos_token_id=END, pad_token_id=END,
+    )  # fmt: skip
+    texts = [row[len(ids) :].tolist() for row in found]
+    texts = [text[: text.index(END)] if END in text else text for text in texts]
+    return {"beams": beams, "length_penalty": penalty, "early_stopping": early_stopping, "texts": texts}
 
 
 def reference(family: str, seed: int, prompts: list[dict]) -> dict:
@@ -163,6 +180,7 @@ def reference(family: str, seed: int, prompts: list[dict]) -> dict:
             "continuation": "greedy; margin is the smallest lead of the best token over the second at any step",
             "first_logits": "the first 16 logits behind the prompt, and the logsumexp of all",
             "prompt_logprobs": "natural logarithms, of the prompt's second token and those after it",
+            "searches": f"beam searches for at most {SEARCHED} tokens, without the end-of-text token",
             "versions": {
                 "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
             },

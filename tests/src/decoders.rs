@@ -1,7 +1,8 @@
 //! The decode loop against transformers, and against itself: every family, every form of graph, whatever runs beside.
 
 use quintet_proto::text::v1::{
-    GenerateRequest, GenerateResponse, GenerateStreamRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
+    BeamSearch, BeamStopping, GenerateRequest, GenerateResponse, GenerateStreamRequest, Sampling, ScoreRequest, Stopping,
+    text_service_client::TextServiceClient,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
@@ -24,6 +25,15 @@ struct Prompt {
     #[serde(rename = "prompt_logprobs")]
     own_logprobs: Vec<f32>,
     continuation_logprobs: Vec<f32>,
+    searches: Vec<Search>,
+}
+
+#[derive(Deserialize)]
+struct Search {
+    beams: u32,
+    length_penalty: f32,
+    early_stopping: serde_json::Value,
+    texts: Vec<Vec<u32>>,
 }
 
 fn reference(model: &str) -> Reference {
@@ -87,6 +97,23 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
             assert_eq!(echoed.prompt_logprobs[0].logprob, None, "nothing predicts the first token");
             for (token, expected) in echoed.prompt_logprobs[1..].iter().zip(&prompt.own_logprobs) {
                 near(token.logprob.unwrap(), *expected, &what);
+            }
+
+            for search in &prompt.searches {
+                let early_stopping = match &search.early_stopping {
+                    serde_json::Value::Bool(true) => BeamStopping::First,
+                    serde_json::Value::Bool(false) => BeamStopping::Estimate,
+                    _ => BeamStopping::Never,
+                };
+                let asked =
+                    BeamSearch { num_beams: search.beams, length_penalty: Some(search.length_penalty), early_stopping: early_stopping.into() };
+                let mut request = GenerateRequest { beam_search: Some(asked), n: Some(search.beams), ..greedy(&model, &prompt.ids, 10) };
+                request.sampling = None;
+                request.stopping.as_mut().unwrap().ignore_eos = false;
+                let found = client.generate(request).await.unwrap().into_inner();
+                let mut texts = vec![ids(&found)];
+                texts.extend(found.alternatives.iter().map(|text| text.logprobs.iter().map(|token| token.id).collect()));
+                assert_eq!(texts, search.texts, "{what}, {} beams", search.beams);
             }
 
             // The same by Score: what stands behind its first half.

@@ -182,7 +182,7 @@ fn alternatives_and_tuples_are_kept_apart() {
 #[test]
 fn any_object_is_an_object() {
     draws(&Guide::JsonSchema(r#"{"type": "object"}"#.to_owned()), 40, |text| {
-        assert!(serde_json::from_str::<Value>(text).unwrap().is_object(), "{text}")
+        assert!(serde_json::from_str::<Value>(text).unwrap().is_object(), "{text}");
     });
 }
 
