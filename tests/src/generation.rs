@@ -230,3 +230,20 @@ async fn a_conversation_is_written_by_the_models_template() {
     let refused = client.chat(ChatRequest { generate: Some(request("a prompt", 5)), ..asked }).await.unwrap_err();
     assert!(fields(&refused).iter().any(|(field, _)| field == "generate.prompt"), "{refused:?}");
 }
+
+/// Where bits may differ, what was generated is known when a conversation goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_exactness_the_next_turn_finds_the_last_answer() {
+    let mut found = Vec::new();
+    for exact in ["true", "false"] {
+        let process = Process::up(&["--set", &format!("text.exact={exact}")]);
+        let mut client = client(&process).await;
+        let mut asked = GenerateRequest { prompt: String::new(), prompt_ids: (100..140).collect(), logprobs: true, ..request("", 60) };
+        asked.stopping.as_mut().unwrap().ignore_eos = true;
+        let answer = client.generate(asked.clone()).await.unwrap().into_inner();
+        asked.prompt_ids.extend(answer.logprobs.iter().map(|token| token.id));
+        asked.prompt_ids.extend(200..210);
+        found.push(client.generate(asked).await.unwrap().into_inner().usage.unwrap().cached_prompt_tokens);
+    }
+    assert_eq!(found, [32, 96], "a block of the prompt alone, and those of 99 tokens that were run");
+}

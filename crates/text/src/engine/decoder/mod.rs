@@ -175,8 +175,11 @@ impl Decoder {
         let raw = Arc::downgrade(&commands);
         let submit = move |job: Job| raw.upgrade().ok_or(Full)?.try_send(Command::Raw(job)).map_err(|_| Full);
         let mut graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), submit);
-        if form == Form::Packed {
-            graph = graph.checked(raw::check);
+        match form {
+            Form::Packed => graph = graph.checked(raw::check),
+            Form::Builder => graph = graph.checked(raw::refuse),
+            // Its operators check their inputs' shapes themselves.
+            Form::Concat => (),
         }
         Ok(Self {
             commands: Some(commands),

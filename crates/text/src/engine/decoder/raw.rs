@@ -27,7 +27,10 @@ pub(super) fn check(info: &GraphInfo, inputs: &[RawInput]) -> Result<(), Fault> 
     given.within("pad_index", 0, tokens - 1)?;
     given.within("logit_index", 0, tokens - 1)?;
     given.within("unpad_index", 0, slots_count as i64 * width - 1)?;
-    let (lengths, new) = (given.values("seqlens_k")?, given.values("query_seqlens")?);
+    let lengths = given.values("seqlens_k")?;
+    // Without this input, every slot has as many new tokens as the run is wide.
+    let is_ragged = info.inputs.iter().any(|input| input.name == "query_seqlens");
+    let new = if is_ragged { given.values("query_seqlens")? } else { vec![width; slots_count] };
     if lengths.len() != slots_count || new.len() != slots_count || given.values("unpad_index")?.len() as i64 != tokens {
         return Err(fault(
             "seqlens_k",
@@ -46,6 +49,11 @@ pub(super) fn check(info: &GraphInfo, inputs: &[RawInput]) -> Result<(), Fault> 
         longest = longest.max(total);
     }
     given.within("total_sequence_length", longest, capacity)
+}
+
+/// Refuses every run of a graph whose lengths lie in its mask: nothing says how they reach the attention, which trusts them.
+pub(super) fn refuse(_: &GraphInfo, _: &[RawInput]) -> Result<(), Fault> {
+    Err(fault("attention_mask", "raw runs of a graph of onnxruntime-genai's builder are not served: ask the text service"))
 }
 
 struct Given<'a> {
