@@ -42,6 +42,7 @@ pub use folder::{CAUSAL_LM_KIND, GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KI
 pub use instances::Instances;
 pub use kv_cache::{Graph, KvCache};
 pub use library::LIBRARY_VERSION;
+pub use native::few_arenas;
 pub use owner::{Cancel, Full, Owner, Sessions, Ticket};
 pub use provider::Provider;
 pub use repository::{Control, Fleet, Hosting, Index, Loaded, Missing, Overlay, Poller, Registry, Repository, Staged, State};

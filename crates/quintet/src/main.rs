@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    quintet_onnx::few_arenas();
     quintet::main()
 }

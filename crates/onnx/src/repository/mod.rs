@@ -50,7 +50,6 @@ pub struct Overlay {
 impl Repository {
     /// The repository of a configuration. That it can be read is checked here, its folders when they are loaded.
     pub fn open(config: &ModelsConfig) -> Result<Self, Error> {
-        crate::native::few_arenas();
         let mut roots = Vec::new();
         // Where all models come from elsewhere, there need be no folder.
         if !config.path.as_os_str().is_empty() || config.sources.is_empty() {
