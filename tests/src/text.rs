@@ -108,6 +108,8 @@ async fn sampling_and_stopping_do_what_they_say() {
     let answer = client.generate(stopped.clone()).await.unwrap().into_inner();
     let expected = &first.text[..first.text.find(&middle).unwrap()];
     assert_eq!((answer.text.as_str(), answer.finish_reason()), (expected, FinishReason::Stop));
+    let timings = answer.timings.unwrap();
+    assert!(timings.prefill_seconds > 0.0 && timings.decode_seconds > 0.0, "{timings:?}");
     let (text, reason, tokens, _) = streamed(&mut client, stopped).await;
     assert_eq!((text.as_str(), reason, tokens), (expected, FinishReason::Stop, answer.usage.unwrap().completion_tokens));
 

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use memmap2::{MmapMut, MmapOptions};
+use ndarray::ArrayViewD;
 
 use crate::{ElementType, Error, Outputs, Session, Tensor, binding::Binding, native};
 
@@ -31,6 +32,17 @@ struct Attached {
     binding: Binding,
     /// The rows that are bound.
     rows: Range<usize>,
+}
+
+/// What a run over a cache gave beside it. It can be looked at and not be taken away: some of it lies in the cache's memory.
+#[derive(Debug)]
+pub struct CacheOutputs<'a>(Outputs<'a>);
+
+impl CacheOutputs<'_> {
+    /// An output of 32-bit floats, without a copy.
+    pub fn f32(&self, name: &str) -> Result<ArrayViewD<'_, f32>, Error> {
+        self.0.f32(name)
+    }
 }
 
 /// The keys or the values of one layer.
@@ -102,7 +114,7 @@ impl KvCache {
     }
 
     /// Runs a graph over these rows. The caller says what the rows hold afterwards: see [`Self::hold`].
-    pub fn run<'a>(&'a mut self, graph: Graph, session: &'a mut Session, rows: Range<usize>) -> Result<Outputs<'a>, Error> {
+    pub fn run<'a>(&'a mut self, graph: Graph, session: &'a mut Session, rows: Range<usize>) -> Result<CacheOutputs<'a>, Error> {
         if rows.is_empty() || rows.end > self.rows {
             return Err(Error::tensor("rows", format!("{rows:?}: the cache has {}", self.rows)));
         }
@@ -119,7 +131,7 @@ impl KvCache {
             }
             attached.rows = rows;
         }
-        attached.binding.run(session)
+        attached.binding.run(session).map(CacheOutputs)
     }
 
     fn attached(&mut self, graph: Graph) -> Result<&mut Attached, Error> {

@@ -40,7 +40,7 @@ pub use config::{DEFAULTS, ModelsConfig, RuntimeConfig};
 pub use error::Error;
 pub use folder::{CAUSAL_LM_KIND, GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
 pub use instances::Instances;
-pub use kv_cache::{Graph, KvCache};
+pub use kv_cache::{CacheOutputs, Graph, KvCache};
 pub use library::LIBRARY_VERSION;
 pub use native::few_arenas;
 pub use owner::{Cancel, Full, Owner, Sessions, Ticket};

@@ -67,7 +67,8 @@ impl Tokenizer {
         while let Some(part) = parts.message().await.map_err(Error::Tokenization)? {
             for entry in part.entries {
                 if entry.id as usize >= MOST_TOKENS {
-                    return Err(Error::Ended);
+                    let reason = format!("token {}: at most {MOST_TOKENS} tokens are believed", entry.id);
+                    return Err(Error::Tokenization(tonic::Status::internal(reason)));
                 }
                 if bytes.len() <= entry.id as usize {
                     bytes.resize(entry.id as usize + 1, Vec::new());

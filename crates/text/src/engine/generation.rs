@@ -122,6 +122,8 @@ pub struct Scored {
 pub enum Event {
     /// The scores of the prompt's tokens from the second on, before the first token.
     Prompt(Vec<Scored>),
+    /// What it took until its first token, which comes next.
+    Begun(Account),
     /// The next token.
     Token(Drawn),
     /// The sequence has ended.
@@ -156,5 +158,5 @@ impl Queue {
 /// The channel of a sequence's events. It holds every event that the sequence can have, so that the engine never
 /// waits for a slow client, and no more.
 pub(crate) fn events(max_new_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(max_new_tokens + 3)
+    mpsc::channel(max_new_tokens + 4)
 }

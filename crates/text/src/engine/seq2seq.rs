@@ -185,14 +185,18 @@ async fn sequence(owner: &Owner<Pair>, info: &Info, mut generation: Generation, 
         let (next, step) = on_thread(owner, move |pair| run(pair, state)).await?;
         state = next;
         let now = Instant::now();
-        let first = *first.get_or_insert(now);
         let generated = state.drawing.generated();
+        let begin = first.unwrap_or(now);
+        let account = Account { generated, cached: 0, queued: started - came, prefill: begin - started, decode: now - begin };
         // The channel has room for every event; it fails only where the client has gone.
+        if first.is_none() {
+            first = Some(now);
+            drop(events.try_send(Event::Begun(Account { generated: 0, ..account })));
+        }
         if step.is_text {
             drop(events.try_send(Event::Token(step.drawn)));
         }
         if let Some(reason) = step.finish {
-            let account = Account { generated, cached: 0, queued: started - came, prefill: first - started, decode: now - first };
             drop(events.try_send(Event::Finished(reason, account)));
             return Ok(());
         }

@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
-use quintet_onnx::{Error, Graph, KvCache, ModelFolder, Outputs, Runtime, Session, Tensor, TensorInfo};
+use quintet_onnx::{CacheOutputs, Error, Graph, KvCache, ModelFolder, Runtime, Session, Tensor, TensorInfo};
 
 use super::form::{Files, Form};
 
@@ -213,7 +213,7 @@ fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
 /// The logits of a run.
 pub(super) enum Logits<'a> {
     /// In the runtime's memory; the first rows are of no interest.
-    InPlace { outputs: Outputs<'a>, skip: usize },
+    InPlace { outputs: CacheOutputs<'a>, skip: usize },
     /// Gathered from several runs.
     Copied { values: Vec<f32>, vocabulary: usize },
 }

@@ -8,8 +8,9 @@
 //!
 //! * A sequence's bytes do not depend on what ran beside it, how its prompt was cut into chunks, how much of it was known
 //!   already, or whether it lost its row for a while: the graph's linear layers see each token alone, the attention sees each
-//!   row alone, a prompt's tokens are always run as a prompt's (see [`chunks`]) and generated ones always step by step, only prompts' keys and values are kept for others, and each sequence
-//!   draws from a stream of its own. `text.exact = false` gives up the parts of this that cost something.
+//!   row alone, a prompt's tokens are always run as a prompt's (see [`chunks`]) and generated ones always step by step, only
+//!   prompts' keys and values are kept for others, and each sequence draws from a stream of its own. `text.exact = false` gives
+//!   up the parts of this that cost something.
 //! * A sequence whose client has gone is dropped before the next step.
 //! * The thread never waits for a client: a sequence's channel holds every event it can have.
 
@@ -138,22 +139,12 @@ impl Decoder {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let open = || -> Result<Graphs, Error> {
-                    let graphs = Graphs::open(&folder, &files, &runtime, verify, Room { rows: config.slots, context, head_size })?;
-                    let tokens = settings.cache_bytes / graphs.cache().token_bytes().max(1);
-                    if tokens < context {
-                        return Err(Error::Setup(format!(
-                            "text.kv_cache_mb = {}: holds {tokens} tokens of {}, whose context is {context}; at least {} are needed, or a smaller text.max_context",
-                            config.kv_cache_mb,
-                            folder.id(),
-                            (context * graphs.cache().token_bytes()) as f64 / f64::from(1 << 20),
-                        )));
-                    }
-                    Ok(graphs)
-                };
-                match open() {
+                let room = Room { rows: config.slots, context, head_size };
+                match open(&folder, &files, &runtime, verify, room, &settings) {
                     Ok(graphs) => {
-                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots: graphs.cache().rows(), vocabulary: graphs.vocabulary(), defaults, graph: graphs.session().info() };
+                        let (slots, vocabulary) = (graphs.cache().rows(), graphs.vocabulary());
+                        let graph = graphs.session().info();
+                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots, vocabulary, defaults, graph };
                         if opened.send(Ok(info)).is_ok() {
                             Scheduler::new(graphs, eos, settings, folder.name.clone()).run(&queue);
                         }
@@ -236,6 +227,23 @@ impl Decoder {
             TrySendError::Disconnected(_) => Error::Ended,
         })
     }
+}
+
+/// Opens the graphs, with memory for one whole context at least.
+fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room, settings: &Settings) -> Result<Graphs, Error> {
+    let graphs = Graphs::open(folder, files, runtime, verify, room)?;
+    let (budget, needed) = (settings.cache_bytes, room.context * graphs.cache().token_bytes());
+    if budget < needed {
+        let megabytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        return Err(Error::Setup(format!(
+            "text.kv_cache_mb = {}: a context of {}, {} tokens, takes {}; give it that, or set a smaller text.max_context",
+            megabytes(budget),
+            folder.id(),
+            room.context,
+            megabytes(needed),
+        )));
+    }
+    Ok(graphs)
 }
 
 impl Drop for Decoder {

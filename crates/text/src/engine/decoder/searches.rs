@@ -162,6 +162,7 @@ impl Scheduler {
         }
         for (whole, events) in search.beams.best().into_iter().zip(search.events) {
             let generated = whole.tokens.len() + usize::from(whole.by_eos);
+            drop(events.try_send(Event::Begun(account(0, cached, &times))));
             for (token, log_probability) in whole.tokens {
                 drop(events.try_send(Event::Token(Drawn { token, log_probability, top: Vec::new() })));
             }

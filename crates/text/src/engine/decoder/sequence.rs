@@ -152,6 +152,7 @@ impl Sequence {
                 match self.times.latest_token {
                     None => {
                         self.times.first_token = Some(now);
+                        drop(events.try_send(Event::Begun(account(0, self.cached, &self.times))));
                         histogram!("quintet_text_time_to_first_token_seconds", "model" => model.to_owned()).record(now - self.times.came);
                     }
                     Some(before) => histogram!("quintet_text_inter_token_seconds", "model" => model.to_owned()).record(now - before),

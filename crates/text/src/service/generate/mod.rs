@@ -36,7 +36,7 @@ impl TextService {
             wholes.truncate(started.n);
         }
         let mut wholes = wholes.into_iter();
-        let first = wholes.next().ok_or(Error::Ended)?;
+        let mut first = wholes.next().ok_or(Error::Ended)?;
         let reported = |whole: &mut Whole| if started.logprobs { std::mem::take(&mut whole.logprobs) } else { Vec::new() };
         let alternatives = wholes.map(|mut whole| Alternative {
             logprobs: reported(&mut whole),
@@ -45,7 +45,6 @@ impl TextService {
             timings: Some(whole.end.timings),
         });
         let alternatives = alternatives.collect();
-        let mut first = first;
         Ok(GenerateResponse {
             model: started.model,
             model_version: started.version,

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use quintet_onnx::Loaded;
 use quintet_proto::text::v1::{FinishReason as FinishMessage, Timings, TokenLogprob};
@@ -17,6 +17,8 @@ pub(super) struct Text {
     stops: StopMatcher,
     min_new_tokens: u32,
     generated: u32,
+    /// What it took until its first token, and when that came.
+    begun: Option<(Account, Instant)>,
     /// What the text begins with before anything is generated.
     beginning: String,
     /// The bytes of tokens, where log-probabilities are reported.
@@ -82,6 +84,7 @@ impl Text {
             stops: StopMatcher::new(stops),
             min_new_tokens: min_new_tokens as u32,
             generated: 0,
+            begun: None,
             beginning: String::new(),
             tokens: None,
             prompt: Vec::new(),
@@ -106,17 +109,15 @@ impl Text {
 
     /// The whole text, decoded at once where no stop string could end it before.
     pub(super) async fn whole(mut self) -> Result<Whole, Error> {
-        let mut whole = Whole { text: String::new(), logprobs: Vec::new(), prompt_logprobs: Vec::new(), end: End::none() };
-        let mut waits = self.stops.is_empty();
+        let (mut text, mut logprobs, mut prompt_logprobs) = (String::new(), Vec::new(), Vec::new());
+        let waits = self.stops.is_empty();
         loop {
             let piece = self.piece(waits).await?;
-            waits = self.stops.is_empty();
-            whole.text += &piece.text;
-            whole.logprobs.extend(piece.logprobs);
-            whole.prompt_logprobs.extend(piece.prompt_logprobs);
+            text += &piece.text;
+            logprobs.extend(piece.logprobs);
+            prompt_logprobs.extend(piece.prompt_logprobs);
             if let Some(end) = piece.end {
-                whole.end = end;
-                return Ok(whole);
+                return Ok(Whole { text, logprobs, prompt_logprobs, end });
             }
         }
     }
@@ -134,6 +135,7 @@ impl Text {
         loop {
             match event {
                 Event::Prompt(scored) => piece.prompt_logprobs = self.prompt_logprobs(&scored),
+                Event::Begun(account) => self.begun = Some((account, Instant::now())),
                 Event::Token(token) => drawn.push(token),
                 Event::Finished(reason, account) => {
                     end = Some((reason, account));
@@ -183,15 +185,15 @@ impl Text {
             FinishReason::Eos => FinishMessage::Eos,
             FinishReason::Length => FinishMessage::Length,
         };
-        piece.end =
-            Some(End { reason, completion_tokens: account.generated as u32, cached_tokens: account.cached as u32, timings: timings(&account) });
+        piece.end = Some(End::new(reason, &account));
         Ok(piece)
     }
 
     /// The end by a stop string: the engine's sequence ends with its receiver.
     fn stopped(&mut self, mut piece: Piece) -> Piece {
         self.events.close();
-        piece.end = Some(End { reason: FinishMessage::Stop, completion_tokens: self.generated, ..End::none() });
+        let account = self.begun.map(|(account, at)| Account { generated: self.generated as usize, decode: at.elapsed(), ..account });
+        piece.end = Some(End::new(FinishMessage::Stop, &account.unwrap_or_default()));
         piece
     }
 
@@ -215,15 +217,12 @@ impl Text {
 }
 
 impl End {
-    fn none() -> Self {
-        Self { reason: FinishMessage::Unspecified, completion_tokens: 0, cached_tokens: 0, timings: Timings::default() }
-    }
-}
-
-fn timings(account: &Account) -> Timings {
-    Timings {
-        queue_seconds: account.queued.as_secs_f64(),
-        prefill_seconds: account.prefill.as_secs_f64(),
-        decode_seconds: account.decode.as_secs_f64(),
+    fn new(reason: FinishMessage, account: &Account) -> Self {
+        let timings = Timings {
+            queue_seconds: account.queued.as_secs_f64(),
+            prefill_seconds: account.prefill.as_secs_f64(),
+            decode_seconds: account.decode.as_secs_f64(),
+        };
+        Self { reason, completion_tokens: account.generated as u32, cached_tokens: account.cached as u32, timings }
     }
 }
