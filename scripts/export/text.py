@@ -58,25 +58,26 @@ def export(model, tokenizer, context: int, form: weights.Weights, options: argpa
     parameters = sum(parameter.numel() for parameter in model.parameters())
     family, size = model.config.model_type, card.size(parameters)
     print(f"writing {path}: {family}, {size} parameters, {options.weights}, context {context}", flush=True)
-    packed.packed_graph(anatomy, form, options.ragged).save(path)
+    half = options.device == "cuda"
+    packed.packed_graph(anatomy, form, options.ragged, half).save(path)
     section = {"graph": path.name, "form": "packed"}
-    if options.weights in weights.DEPENDENT:
+    if options.weights in weights.DEPENDENT or half:
         section["batch_invariant"] = False
     if options.decode_weights:
         section["decode_graph"] = "decode.onnx"
         steps = weights.named(options.decode_weights, options.block_size)
-        packed.packed_graph(anatomy, steps, options.ragged).save(output / section["decode_graph"])
+        packed.packed_graph(anatomy, steps, options.ragged, half).save(output / section["decode_graph"])
     save_settings(model, tokenizer, context, output)
 
     print("comparing with torch", flush=True)
     texts = parity.texts(anatomy)
     original = parity.truth(model, texts)
     matrices = parity.matrices(model)
-    report = compared(model, path, options.weights, form, anatomy, texts, original)
+    report = compared(model, path, options.weights, form, anatomy, texts, original, half)
     if options.decode_weights:
         parity.restore(model, matrices)
         print(f"comparing {section['decode_graph']} with torch", flush=True)
-        compared(model, output / section["decode_graph"], options.decode_weights, steps, anatomy, texts, original)
+        compared(model, output / section["decode_graph"], options.decode_weights, steps, anatomy, texts, original, half)
 
     name = options.name or pathlib.PurePath(options.model.rstrip("/")).name
     about = card.Export(name, options.model, options.license, family, parameters, options.weights, options.ragged, command)
@@ -96,12 +97,16 @@ def export(model, tokenizer, context: int, form: weights.Weights, options: argpa
     print(f"wrote {output}: {megabytes:.1f} MB")
 
 
-def compared(model, path: pathlib.Path, name: str, form: weights.Weights, anatomy, texts, original) -> Report:
+def compared(model, path: pathlib.Path, name: str, form: weights.Weights, anatomy, texts, original, half: bool) -> Report:
     """What a graph does beside torch with the graph's matrices, which the model keeps."""
-    if name != "fp32":
+    is_full = name in ("fp32", "fp16")
+    if not is_full:
         parity.degrade(model, form)
-    seen = original if name == "fp32" else parity.truth(model, texts)
+    seen = original if is_full else parity.truth(model, texts)
     report = parity.measure(path, anatomy, texts, seen, original)
+    if half:
+        report.bits.clear()
+        report.notes = ["compared on the processor; on a GPU other kernels run, and nothing is said of a row's bits there"]
     judge(report, name)
     return report
 
@@ -138,9 +143,9 @@ def golden_pairs(path: pathlib.Path, tokenizer, anatomy) -> dict:
     """Two prompts of different length side by side, on an empty cache."""
     ids = tokenizer("In the beginning God created the heaven and the earth.").input_ids[: min(12, anatomy.context)]
     rows = [runs.Row(0, ids), runs.Row(1, ids[: max(1, len(ids) // 2)])]
-    names = {tensor.name for tensor in runs.session(path).get_inputs()}
-    inputs = runs.feed(rows, names, every=False)
-    inputs |= {f"past_key_values.{name}": value for name, value in runs.empty_cache(anatomy, len(rows), 32).items()}
+    session = runs.session(path)
+    inputs = runs.feed(rows, {tensor.name for tensor in session.get_inputs()}, every=False)
+    inputs |= {f"past_key_values.{name}": value for name, value in runs.empty_cache(session, anatomy, len(rows), 32).items()}
     return folder.golden_pairs(path, inputs, ["logits"])
 
 
@@ -158,21 +163,32 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a name on Hugging Face or a local folder")
     parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="the model folder to write, NAME/VERSION")
-    parser.add_argument("--weights", choices=weights.NAMES, default="fp32",
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
+                        help="where it will run: on a GPU numbers have 16 bits, and the cache too (default: cpu)")  # fmt: skip
+    parser.add_argument("--weights", choices=weights.NAMES,
                         help="form of the matrices: int8 and int4 are quickest for a few sequences, w8a8 for many and for prompts; "
-                        "w8a8-dynamic is quicker still, and bits depend on what shares a run (default: fp32)")  # fmt: skip
+                        "w8a8-dynamic is quicker still, and bits depend on what shares a run (default: fp32; on cuda fp16)")  # fmt: skip
     parser.add_argument("--decode-weights", choices=weights.NAMES,
                         help="another form for single steps, in a graph of its own: both are held in memory (default: one graph)")  # fmt: skip
     parser.add_argument("--block-size", type=int, default=32, metavar="N", help="weights that share a scale (default: 32; larger ones can "
                         "make a row's bits depend on its neighbours, which the export then refuses)")  # fmt: skip
     parser.add_argument("--context", type=int, metavar="N", help="longest text in tokens (default: the model's own)")
     parser.add_argument("--without-ragged", dest="ragged", action="store_false",
-                        help="leave out query_seqlens: for CUDA and for ONNX Runtime before 1.32")  # fmt: skip
+                        help="leave out query_seqlens: for ONNX Runtime before 1.32 (with --device cuda always)")  # fmt: skip
     parser.add_argument("--name", help="name in the card (default: the last part of MODEL)")
     parser.add_argument("--license", default="see the source", help="license of the weights, for the card and quintet.toml")
     parser.add_argument("--overwrite", action="store_true", help="replace the files that OUTPUT holds")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for torch (default: 1)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    on_gpu = options.device == "cuda"
+    options.weights = options.weights or ("fp16" if on_gpu else "fp32")
+    for chosen in filter(None, (options.weights, options.decode_weights)):
+        if on_gpu and chosen not in weights.ON_GPU:
+            parser.error(f"weights {chosen} have no kernel on a GPU: {', '.join(weights.ON_GPU)} have")
+        if not on_gpu and chosen == "fp16":
+            parser.error("weights fp16 are for --device cuda: on a processor fp32 is quicker, and int8 is smaller")
+    options.ragged = options.ragged and not on_gpu
+    return options
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def golden_pairs(graph: pathlib.Path, inputs: dict[str, numpy.ndarray], outputs:
     results = session.run(outputs, inputs)
     entries = {f"{graph.stem}/in/{name}": value for name, value in inputs.items()}
     entries |= {f"{graph.stem}/out/{name}": value for name, value in zip(outputs, results)}
-    return entries
+    # Floats of 16 bits are kept as such of 32, which the reader knows.
+    return {name: value.astype("f4") if value.dtype == numpy.float16 else value for name, value in entries.items()}
 
 
 def strip(graph: pathlib.Path) -> None:

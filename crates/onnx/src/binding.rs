@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::IoBinding,
+    session::{IoBinding, NoSelectedOutputs, RunOptions},
     value::{DynValue, Tensor as OrtTensor, ValueTypeMarker},
 };
 
@@ -24,6 +24,16 @@ impl Binding {
     pub(crate) fn bind_in_place(&mut self, input: &str, output: &str, mut tensor: DynValue) -> Result<(), Error> {
         self.inner.bind_input(input, &tensor).map_err(named(input))?;
         self.inner.bind_output(output, &mut tensor).map_err(named(output))
+    }
+
+    /// Binds an input to a tensor that lies where the graph reads it.
+    pub(crate) fn bind_value(&mut self, name: &str, tensor: &DynValue) -> Result<(), Error> {
+        self.inner.bind_input(name, tensor).map_err(named(name))
+    }
+
+    /// Lets the graph write an output into this tensor.
+    pub(crate) fn bind_output_value(&mut self, name: &str, mut tensor: DynValue) -> Result<(), Error> {
+        self.inner.bind_output(name, &mut tensor).map_err(named(name))
     }
 
     /// Binds an input to the values that a tensor has now.
@@ -56,7 +66,12 @@ impl Binding {
     /// [`Self::bind_in_place`].
     pub(crate) fn run<'a>(&'a self, session: &'a mut Session) -> Result<Outputs<'a>, Error> {
         let options = Arc::clone(&session.options);
-        session.inner.run_binding_with_options(&self.inner, &options).map(Outputs).map_err(|error| run_error("a bound graph", &error))
+        self.run_with(session, &options)
+    }
+
+    /// The same with options of one's own.
+    pub(crate) fn run_with<'a>(&'a self, session: &'a mut Session, options: &RunOptions<NoSelectedOutputs>) -> Result<Outputs<'a>, Error> {
+        session.inner.run_binding_with_options(&self.inner, options).map(Outputs).map_err(|error| run_error("a bound graph", &error))
     }
 }
 

@@ -19,6 +19,8 @@ pub struct RuntimeConfig {
     pub threads: usize,
     /// Whether waiting pool threads spin for a moment before they sleep.
     pub spin: bool,
+    /// Whether a GPU's runs of fixed shapes, which a decoder's steps are, are recorded once and then played as a whole.
+    pub cuda_graphs: bool,
 }
 
 /// Section `[models]`: where model folders are.

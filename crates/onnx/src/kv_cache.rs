@@ -1,9 +1,17 @@
-use std::ops::Range;
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, hash_map::Entry},
+    ops::Range,
+};
 
-use memmap2::{MmapMut, MmapOptions};
 use ndarray::ArrayViewD;
 
-use crate::{ElementType, Error, Outputs, Session, Tensor, binding::Binding, native};
+use crate::{
+    ElementType, Error, Outputs, Session, Tensor, TensorInfo,
+    binding::Binding,
+    memory::{Blocks, Memory},
+    recording::{Outlet, Recording},
+};
 
 /// A decoder's key–value cache: rows of up to `capacity` tokens, and the graphs that read and write them.
 ///
@@ -11,16 +19,19 @@ use crate::{ElementType, Error, Outputs, Session, Tensor, binding::Binding, nati
 /// bound as past and as present, so that it writes in place and nothing is copied. A run sees any rows that lie side by side.
 ///
 /// The memory is reserved whole and committed by the system page by page as tokens are written: what a row costs is what it
-/// has held, not its capacity. [`Self::release`] gives a row's memory back.
+/// has held, not its capacity. [`Self::release`] gives a row's memory back. On a GPU it is the GPU's memory, all of it at once.
 #[derive(Debug)]
 pub struct KvCache {
     // Before the memory: bindings point into it, and fields are dropped in order.
     graphs: Vec<Attached>,
+    memory: Memory,
     planes: Vec<Plane>,
     rows: usize,
     capacity: usize,
     /// The most tokens that each row has held since it was released.
     held: Vec<usize>,
+    /// Why what it holds is not to be trusted any more: a copy on a GPU failed. Every later run fails with it.
+    fault: OnceCell<String>,
 }
 
 /// A graph that is attached to a cache.
@@ -32,6 +43,9 @@ struct Attached {
     binding: Binding,
     /// The rows that are bound.
     rows: Range<usize>,
+    /// On a GPU, by how many of the first rows they are over.
+    recordings: HashMap<usize, Recording>,
+    outlet: Option<Outlet>,
 }
 
 /// What a run over a cache gave beside it. It can be looked at and not be taken away: some of it lies in the cache's memory.
@@ -45,61 +59,82 @@ impl CacheOutputs<'_> {
     }
 }
 
+/// Where a cache lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this process's memory.
+    Host,
+    /// In a GPU's, whose memory is taken whole: there are only as many rows as `bytes` have room for, and one at least.
+    Gpu {
+        /// The GPU's index.
+        index: u16,
+        /// How much it may take.
+        bytes: usize,
+    },
+}
+
 /// The keys or the values of one layer.
 #[derive(Debug)]
 struct Plane {
+    shape: PlaneShape,
+    /// Where it begins in the cache's memory.
+    start: usize,
+}
+
+#[derive(Debug)]
+struct PlaneShape {
     input: String,
     output: String,
     heads: usize,
     head_size: usize,
     element: ElementType,
-    memory: MmapMut,
 }
 
 /// The prefix of the inputs, and what stands in its place in the outputs.
 const PAST: &str = "past_key_values.";
 const PRESENT: &str = "present.";
 
+const PAGE: usize = 4096;
+
 impl KvCache {
     /// A cache for the inputs `past_key_values.…` of a graph. Where the graph leaves the size of its heads open, it is `head_size`.
-    pub fn new(session: &Session, rows: usize, capacity: usize, head_size: Option<usize>) -> Result<Self, Error> {
-        let mut planes = Vec::new();
-        for input in session.inputs().iter().filter(|input| input.name.starts_with(PAST)) {
-            let &[_, Some(heads), _, size] = input.shape.as_slice() else {
-                return Err(Error::tensor(&input.name, "it is not [rows, heads, tokens, head size] with known heads"));
-            };
-            let head_size = size.or(head_size).ok_or_else(|| Error::tensor(&input.name, "nothing says how large its heads are"))?;
-            if !matches!(input.element, ElementType::F32 | ElementType::F16) {
-                return Err(Error::tensor(&input.name, format!("a cache of {:?} is not supported: F32 and F16 are", input.element)));
-            }
-            let bytes = [rows, heads, capacity, head_size].iter().try_fold(input.element.size(), |bytes, size| bytes.checked_mul(*size));
-            let bytes = bytes.filter(|bytes| *bytes > 0).ok_or_else(|| Error::tensor(&input.name, "its size is not a number of bytes"))?;
-            let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon();
-            let memory = memory.map_err(|error| Error::tensor(&input.name, format!("{bytes} bytes cannot be reserved: {error}")))?;
-            planes.push(Plane {
-                input: input.name.clone(),
-                output: input.name.replace(PAST, PRESENT),
-                heads,
-                head_size,
-                element: input.element,
-                memory,
-            });
-        }
-        if planes.is_empty() {
+    pub fn new(session: &Session, rows: usize, capacity: usize, head_size: Option<usize>, place: Place) -> Result<Self, Error> {
+        let layers = session.inputs().iter().filter(|input| input.name.starts_with(PAST));
+        let shapes = layers.map(|input| PlaneShape::of(input, head_size)).collect::<Result<Vec<_>, _>>()?;
+        if shapes.is_empty() {
             return Err(Error::tensor(format!("{PAST}…"), "the graph has no such input: it keeps no keys and values"));
         }
-        Ok(Self { graphs: Vec::new(), planes, rows, capacity, held: vec![0; rows] })
+        let row_bytes: usize = shapes.iter().map(|shape| shape.token_bytes().saturating_mul(capacity)).sum();
+        let (rows, gpu) = match place {
+            Place::Host => (rows, None),
+            Place::Gpu { index, bytes } => (rows.min(bytes / row_bytes.max(1)).max(1), Some(index)),
+        };
+        let mut planes: Vec<Plane> = Vec::new();
+        let mut end = 0usize;
+        for shape in shapes {
+            // Those of the same shape lie side by side, so that a token's are copied at once; others begin on a page of their own.
+            if planes.last().is_some_and(|last| !last.shape.is_like(&shape)) {
+                end = end.next_multiple_of(PAGE);
+            }
+            let bytes = shape.token_bytes().checked_mul(capacity).and_then(|bytes| bytes.checked_mul(rows)).filter(|bytes| *bytes > 0);
+            let after = bytes.and_then(|bytes| end.checked_add(bytes)).filter(|end| *end < usize::MAX / 2);
+            let after = after.ok_or_else(|| Error::tensor(&shape.input, "its size is not a number of bytes"))?;
+            planes.push(Plane { shape, start: end });
+            end = after;
+        }
+        let memory = Memory::new(end, gpu).map_err(|reason| Error::tensor(format!("{PAST}…"), reason))?;
+        Ok(Self { graphs: Vec::new(), memory, planes, rows, capacity, held: vec![0; rows], fault: OnceCell::new() })
     }
 
     /// Attaches a graph that reads and writes this cache.
     pub fn attach(&mut self, session: &Session) -> Result<Graph, Error> {
         for plane in &self.planes {
-            let fits = |info: &&crate::TensorInfo| info.name == plane.input && info.element == plane.element;
+            let fits = |info: &&TensorInfo| info.name == plane.shape.input && info.element == plane.shape.element;
             if !session.inputs().iter().any(|info| fits(&info)) {
-                return Err(Error::tensor(&plane.input, "the graph has no such input of this type"));
+                return Err(Error::tensor(&plane.shape.input, "the graph has no such input of this type"));
             }
         }
-        self.graphs.push(Attached { binding: Binding::new(session)?, rows: 0..0 });
+        self.graphs.push(Attached { binding: Binding::new(session)?, rows: 0..0, recordings: HashMap::new(), outlet: None });
         Ok(Graph(self.graphs.len() - 1))
     }
 
@@ -118,20 +153,49 @@ impl KvCache {
         if rows.is_empty() || rows.end > self.rows {
             return Err(Error::tensor("rows", format!("{rows:?}: the cache has {}", self.rows)));
         }
-        let capacity = self.capacity;
+        self.trusted()?;
         let attached = self.graphs.get_mut(graph.0).ok_or_else(|| Error::tensor("graph", "it is not attached"))?;
         if attached.rows != rows {
-            for plane in &mut self.planes {
-                let stride = plane.row_bytes(capacity);
-                let shape = [rows.len(), plane.heads, capacity, plane.head_size];
-                let bytes = plane.memory.get_mut(rows.start * stride..rows.end * stride).unwrap_or_default();
-                // The binding is freed before the memory, and runs only in this function, which has the cache to itself.
-                let tensor = native::tensor_over(plane.element, shape, bytes).map_err(Error::runtime("bind a cache"))?;
-                attached.binding.bind_in_place(&plane.input, &plane.output, tensor)?;
-            }
+            bind_rows(&mut self.memory, &self.planes, rows.clone(), self.capacity, &mut attached.binding)?;
             attached.rows = rows;
         }
         attached.binding.run(session).map(CacheOutputs)
+    }
+
+    /// Runs a graph over the first `rows` rows as a recording, and gives the output of this name, `[rows, width]`. The session records
+    /// ([`Session::records`]), all other inputs are given, of the same shapes each time, and those of no dimension of the same value.
+    pub fn play<'a>(
+        &'a mut self,
+        graph: Graph,
+        session: &mut Session,
+        rows: usize,
+        inputs: &[(&str, Tensor)],
+        (output, width): (&str, usize),
+    ) -> Result<&'a [f32], Error> {
+        self.trusted()?;
+        let attached = self.graphs.get_mut(graph.0).ok_or_else(|| Error::tensor("graph", "it is not attached"))?;
+        let gpu = session.gpu().filter(|_| session.records() && (1..=self.rows).contains(&rows));
+        let gpu = gpu.ok_or_else(|| Error::tensor("rows", format!("{rows}: the session does not record, or the cache has {}", self.rows)))?;
+        let outlet = match &mut attached.outlet {
+            Some(outlet) => outlet,
+            none => none.insert(Outlet::new(gpu, self.rows * width)?),
+        };
+        let recording = match attached.recordings.entry(rows) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let mut recording = Recording::new(session, rows, gpu, inputs, (output, [rows, width]), outlet)?;
+                bind_rows(&mut self.memory, &self.planes, 0..rows, self.capacity, recording.binding())?;
+                entry.insert(recording)
+            }
+        };
+        recording.play(session, inputs, outlet)
+    }
+
+    fn trusted(&self) -> Result<(), Error> {
+        match self.fault.get() {
+            Some(fault) => Err(Error::Runtime { doing: "copy keys and values".to_owned(), message: fault.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn attached(&mut self, graph: Graph) -> Result<&mut Attached, Error> {
@@ -150,7 +214,7 @@ impl KvCache {
 
     /// The bytes of a token's keys and values.
     pub fn token_bytes(&self) -> usize {
-        self.planes.iter().map(|plane| plane.heads * plane.head_size * plane.element.size()).sum()
+        self.planes.iter().map(|plane| plane.shape.token_bytes()).sum()
     }
 
     /// Notes that a row holds so many tokens now.
@@ -174,9 +238,8 @@ impl KvCache {
     pub fn release(&mut self, row: usize) {
         let Some(held) = self.held.get_mut(row).filter(|held| **held > 0) else { return };
         *held = 0;
-        for plane in &mut self.planes {
-            let stride = plane.row_bytes(self.capacity);
-            native::give_pages_back(&mut plane.memory, row * stride..(row + 1) * stride);
+        for plane in &self.planes {
+            self.memory.give_back(plane.rows(row..row + 1, self.capacity));
         }
     }
 
@@ -185,13 +248,8 @@ impl KvCache {
         if from == to || from >= self.rows || to >= self.rows || tokens > self.capacity {
             return;
         }
-        let capacity = self.capacity;
-        for plane in &mut self.planes {
-            for head in 0..plane.heads {
-                let source = plane.tokens(from, head, 0..tokens, capacity);
-                let target = plane.tokens(to, head, 0..0, capacity).start;
-                plane.memory.copy_within(source, target);
-            }
+        for (from, to) in self.tokens(from, 0..tokens).into_iter().zip(self.tokens(to, 0..tokens)) {
+            note(&self.fault, self.memory.copy(from, to));
         }
         self.hold(to, tokens);
     }
@@ -199,11 +257,12 @@ impl KvCache {
     /// The keys and values of these tokens of a row: for each layer's keys and values and each head the tokens one after the
     /// other.
     pub fn read(&self, row: usize, tokens: Range<usize>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(tokens.len() * self.token_bytes());
-        for plane in &self.planes {
-            for head in 0..plane.heads {
-                bytes.extend_from_slice(plane.memory.get(plane.tokens(row, head, tokens.clone(), self.capacity)).unwrap_or_default());
-            }
+        let mut bytes = vec![0; tokens.len() * self.token_bytes()];
+        let mut rest = bytes.as_mut_slice();
+        for blocks in self.tokens(row, tokens) {
+            let Some((part, left)) = rest.split_at_mut_checked(blocks.bytes()) else { break };
+            note(&self.fault, self.memory.read(blocks, part));
+            rest = left;
         }
         bytes
     }
@@ -214,16 +273,11 @@ impl KvCache {
         if row >= self.rows || at + tokens > self.capacity {
             return;
         }
-        let (mut rest, capacity) = (bytes, self.capacity);
-        for plane in &mut self.planes {
-            for head in 0..plane.heads {
-                let range = plane.tokens(row, head, at..at + tokens, capacity);
-                let Some((part, left)) = rest.split_at_checked(range.len()) else { return };
-                if let Some(target) = plane.memory.get_mut(range) {
-                    target.copy_from_slice(part);
-                }
-                rest = left;
-            }
+        let mut rest = bytes;
+        for blocks in self.tokens(row, at..at + tokens) {
+            let Some((part, left)) = rest.split_at_checked(blocks.bytes()) else { return };
+            note(&self.fault, self.memory.write(blocks, part));
+            rest = left;
         }
         self.hold(row, at + tokens);
     }
@@ -232,45 +286,142 @@ impl KvCache {
     /// that take the past as it is and give a longer present.
     pub fn past(&self, row: usize, tokens: usize) -> Result<Vec<(&str, Tensor)>, Error> {
         let tensor = |plane: &Plane| {
-            let mut bytes = Vec::with_capacity(plane.heads * tokens * plane.head_size * plane.element.size());
-            for head in 0..plane.heads {
-                bytes.extend_from_slice(plane.memory.get(plane.tokens(row, head, 0..tokens, self.capacity)).unwrap_or_default());
-            }
-            Tensor::from_le_bytes(&plane.input, plane.element, &[1, plane.heads, tokens, plane.head_size], &bytes)
+            let shape = &plane.shape;
+            let mut bytes = vec![0; tokens * shape.token_bytes()];
+            note(&self.fault, self.memory.read(plane.tokens(row, 0..tokens, self.capacity), &mut bytes));
+            Tensor::from_le_bytes(&shape.input, shape.element, &[1, shape.heads, tokens, shape.head_size], &bytes)
         };
-        self.planes.iter().map(|plane| Ok((plane.input.as_str(), tensor(plane)?))).collect()
+        self.planes.iter().map(|plane| Ok((plane.shape.input.as_str(), tensor(plane)?))).collect()
     }
 
     /// Takes the tokens from `past` on from the presents `[1, heads, past + new, head size]` that such a graph gave.
     pub fn keep(&mut self, row: usize, past: usize, new: usize, outputs: &Outputs<'_>) -> Result<(), Error> {
-        let capacity = self.capacity;
-        for plane in &mut self.planes {
-            let (element, shape, bytes) = outputs.le_bytes(&plane.output)?;
-            if element != plane.element || shape != [1, plane.heads, past + new, plane.head_size] || past + new > capacity {
-                return Err(Error::tensor(&plane.output, format!("{shape:?}: it is not the past with {new} tokens behind {past}")));
+        for plane in &self.planes {
+            let (element, shape, bytes) = outputs.le_bytes(&plane.shape.output)?;
+            let expected = [1, plane.shape.heads, past + new, plane.shape.head_size];
+            if element != plane.shape.element || shape != expected || past + new > self.capacity {
+                return Err(Error::tensor(&plane.shape.output, format!("{shape:?}: it is not the past with {new} tokens behind {past}")));
             }
-            let token = plane.head_size * plane.element.size();
-            for (head, present) in bytes.chunks_exact((past + new) * token).enumerate() {
-                let range = plane.tokens(row, head, past..past + new, capacity);
-                if let (Some(target), Some(source)) = (plane.memory.get_mut(range), present.get(past * token..)) {
-                    target.copy_from_slice(source);
-                }
-            }
+            let token = plane.shape.head_size * element.size();
+            let fresh: Vec<u8> = bytes.chunks_exact((past + new) * token).flat_map(|head| head.iter().skip(past * token).copied()).collect();
+            note(&self.fault, self.memory.write(plane.tokens(row, past..past + new, self.capacity), &fresh));
         }
         self.hold(row, past + new);
         Ok(())
+    }
+
+    /// Where these tokens of a row lie in all planes, in their order: for planes of one shape at once.
+    fn tokens(&self, row: usize, tokens: Range<usize>) -> Vec<Blocks> {
+        let alike = self.planes.chunk_by(|a, b| a.shape.is_like(&b.shape));
+        let blocks = alike.filter_map(|planes| {
+            let first = planes.first()?;
+            let layer_stride = first.row_bytes(self.capacity) * self.rows;
+            Some(Blocks { layer_stride, layers: planes.len(), ..first.tokens(row, tokens.clone(), self.capacity) })
+        });
+        blocks.collect()
+    }
+}
+
+/// Binds rows of each plane as past and as present. The binding is freed before the memory, and runs only in functions of the cache,
+/// which have it to themselves.
+fn bind_rows(memory: &mut Memory, planes: &[Plane], rows: Range<usize>, capacity: usize, binding: &mut Binding) -> Result<(), Error> {
+    for plane in planes {
+        let shape = [rows.len(), plane.shape.heads, capacity, plane.shape.head_size];
+        let tensor = memory.tensor(plane.shape.element, &shape, plane.rows(rows.clone(), capacity));
+        binding.bind_in_place(&plane.shape.input, &plane.shape.output, tensor.map_err(Error::runtime("bind a cache"))?)?;
+    }
+    Ok(())
+}
+
+/// Keeps the first fault of a copy for the next run, which fails with it.
+fn note(fault: &OnceCell<String>, copied: Result<(), String>) {
+    if let Err(error) = copied {
+        tracing::error!(error, "keys and values cannot be copied");
+        let _ = fault.set(error);
     }
 }
 
 impl Plane {
     fn row_bytes(&self, capacity: usize) -> usize {
-        self.heads * capacity * self.head_size * self.element.size()
+        self.shape.token_bytes() * capacity
     }
 
-    /// Where the tokens of a row's head lie.
-    fn tokens(&self, row: usize, head: usize, tokens: Range<usize>, capacity: usize) -> Range<usize> {
-        let token = self.head_size * self.element.size();
-        let start = row * self.row_bytes(capacity) + head * capacity * token;
-        start + tokens.start * token..start + tokens.end * token
+    /// Where these rows lie.
+    fn rows(&self, rows: Range<usize>, capacity: usize) -> Range<usize> {
+        let stride = self.row_bytes(capacity);
+        self.start + rows.start * stride..self.start + rows.end * stride
+    }
+
+    /// Where these tokens of a row lie: a block for each head.
+    fn tokens(&self, row: usize, tokens: Range<usize>, capacity: usize) -> Blocks {
+        let token = self.shape.head_size * self.shape.element.size();
+        let stride = capacity * token;
+        let start = self.rows(row..row, capacity).start + tokens.start * token;
+        Blocks { start, length: tokens.len() * token, stride, count: self.shape.heads, layer_stride: self.shape.heads * stride, layers: 1 }
+    }
+}
+
+impl PlaneShape {
+    /// That of an input `[rows, heads, tokens, head size]`.
+    fn of(input: &TensorInfo, head_size: Option<usize>) -> Result<Self, Error> {
+        let &[_, Some(heads), _, size] = input.shape.as_slice() else {
+            return Err(Error::tensor(&input.name, "it is not [rows, heads, tokens, head size] with known heads"));
+        };
+        let head_size = size.or(head_size).ok_or_else(|| Error::tensor(&input.name, "nothing says how large its heads are"))?;
+        if !matches!(input.element, ElementType::F32 | ElementType::F16) {
+            return Err(Error::tensor(&input.name, format!("a cache of {:?} is not supported: F32 and F16 are", input.element)));
+        }
+        let (element, name) = (input.element, &input.name);
+        Ok(Self { input: name.clone(), output: name.replace(PAST, PRESENT), heads, head_size, element })
+    }
+
+    fn token_bytes(&self) -> usize {
+        self.heads * self.head_size * self.element.size()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (self.heads, self.head_size, self.element) == (other.heads, other.head_size, other.element)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys and values of two heads of one float each, and keys of one head of two; three rows of four tokens.
+    fn cache() -> KvCache {
+        let plane = |heads, head_size, start| {
+            let shape = PlaneShape { input: String::new(), output: String::new(), heads, head_size, element: ElementType::F32 };
+            Plane { shape, start }
+        };
+        let planes = vec![plane(2, 1, 0), plane(2, 1, 96), plane(1, 2, PAGE)];
+        let memory = Memory::new(PAGE + 96, None).unwrap();
+        KvCache { graphs: Vec::new(), memory, planes, rows: 3, capacity: 4, held: vec![0; 3], fault: OnceCell::new() }
+    }
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_plane_by_plane_and_head_by_head() {
+        let mut cache = cache();
+        cache.write(1, 1, &bytes(&[1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0, 21.0, 22.0, 23.0, 24.0]));
+        assert_eq!(cache.read(1, 1..3), bytes(&[1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0, 21.0, 22.0, 23.0, 24.0]));
+        assert_eq!(cache.read(1, 0..2), bytes(&[0.0, 1.0, 0.0, 3.0, 0.0, 11.0, 0.0, 13.0, 0.0, 0.0, 21.0, 22.0]));
+        assert_eq!(cache.committed(1), 3);
+        cache.copy_row(1, 2, 2);
+        assert_eq!(cache.read(2, 1..2), bytes(&[1.0, 3.0, 11.0, 13.0, 21.0, 22.0]));
+        assert_eq!(cache.read(2, 2..3), bytes(&[0.0; 6]), "only as many as were asked for");
+        assert_eq!(cache.read(0, 0..4), bytes(&[0.0; 24]), "another row");
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_a_row() {
+        let mut cache = cache();
+        cache.write(1, 3, &bytes(&[1.0; 12]));
+        cache.write(3, 0, &bytes(&[1.0; 6]));
+        cache.copy_row(0, 1, 5);
+        assert_eq!(cache.committed_tokens(), 0);
     }
 }

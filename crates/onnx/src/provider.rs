@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use ort::ep::{CPU, CUDA, ExecutionProviderDispatch};
+use ort::ep::{ArenaExtendStrategy, CPU, CUDA, ExecutionProviderDispatch};
 use serde::{Deserialize, Deserializer, de};
 
 /// Where graphs run.
@@ -19,34 +19,29 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// The providers to try, in order: the next one only if this one cannot be had.
-    pub(crate) fn candidates(self) -> &'static [fn(u16) -> ExecutionProviderDispatch] {
-        // `error_on_failure` matters: without it ONNX Runtime falls back to the processor and says nothing.
-        const CPU_ONLY: &[fn(u16) -> ExecutionProviderDispatch] = &[cpu];
-        const CUDA_ONLY: &[fn(u16) -> ExecutionProviderDispatch] = &[cuda];
-        const CUDA_THEN_CPU: &[fn(u16) -> ExecutionProviderDispatch] = &[cuda, cpu];
+    /// What to try, in order, the next one only if this one cannot be had: a GPU's index, if it is one, and the provider.
+    /// `records`: whether runs of fixed shapes on a GPU are to be recorded and played.
+    pub(crate) fn candidates(self, records: bool) -> Vec<(Option<u16>, ExecutionProviderDispatch)> {
         match self {
-            Self::Cpu => CPU_ONLY,
-            Self::Cuda { .. } => CUDA_ONLY,
-            Self::Auto => CUDA_THEN_CPU,
-        }
-    }
-
-    pub(crate) fn device(self) -> u16 {
-        match self {
-            Self::Cuda { device } => device,
-            Self::Cpu | Self::Auto => 0,
+            Self::Cpu => vec![(None, cpu())],
+            Self::Cuda { device } => vec![(Some(device), cuda(device, records))],
+            Self::Auto => vec![(Some(0), cuda(0, records)), (None, cpu())],
         }
     }
 }
 
-fn cpu(_device: u16) -> ExecutionProviderDispatch {
+// `error_on_failure` matters: without it ONNX Runtime falls back to the processor and says nothing.
+
+fn cpu() -> ExecutionProviderDispatch {
     // The arena keeps what a run needs for the next one: without it each run would ask the system for it anew.
     CPU::default().with_arena_allocator(true).build().error_on_failure()
 }
 
-fn cuda(device: u16) -> ExecutionProviderDispatch {
-    CUDA::default().with_device_id(i32::from(device)).build().error_on_failure()
+fn cuda(device: u16, records: bool) -> ExecutionProviderDispatch {
+    // Left alone the arena doubles whenever it grows, and takes memory that other models could use; and products of 32-bit numbers
+    // would be rounded to 19 bits.
+    let cuda = CUDA::default().with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested).with_tf32(false);
+    cuda.with_cuda_graph(records).with_device_id(i32::from(device)).build().error_on_failure()
 }
 
 impl fmt::Display for Provider {

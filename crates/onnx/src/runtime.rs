@@ -11,6 +11,7 @@ use crate::{Error, LIBRARY_VERSION, Provider, RuntimeConfig, library};
 pub struct Runtime {
     pub(crate) environment: Environment,
     pub(crate) provider: Provider,
+    pub(crate) cuda_graphs: bool,
     library: PathBuf,
 }
 
@@ -36,7 +37,7 @@ impl Runtime {
             .build()
             .map_err(|error| unusable(error.message().to_owned()))?;
         tracing::info!(library = %library.display(), build = ort::info(), threads, provider = %config.provider, "ONNX Runtime loaded");
-        Ok(Self { environment, provider: config.provider, library })
+        Ok(Self { environment, provider: config.provider, cuda_graphs: config.cuda_graphs, library })
     }
 
     /// The library in use.

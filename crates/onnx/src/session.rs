@@ -16,6 +16,8 @@ pub struct Session {
     outputs: Vec<TensorInfo>,
     provider_nodes: BTreeMap<String, u32>,
     graph: String,
+    gpu: Option<u16>,
+    records: bool,
 }
 
 /// What a graph says of one of its tensors.
@@ -65,26 +67,46 @@ impl Session {
         Ok(session)
     }
 
+    /// The same, with runs of fixed shapes recorded where that can be: on a GPU that runs the whole graph. See [`Self::records`].
+    pub fn recording(folder: &ModelFolder, file: &str, runtime: &Runtime, verify: bool) -> Result<Self, Error> {
+        let (path, settings) = (folder.file(file)?, &folder.manifest.serving);
+        let mut session = match Self::open_on(runtime, &path, settings, runtime.cuda_graphs) {
+            Err(Error::Runtime { message, .. }) if message.contains("graph capture") => {
+                tracing::warn!(model = folder.id(), file, reason = message, "its runs are not recorded");
+                Self::open(runtime, &path, settings)?
+            }
+            opened => opened?,
+        };
+        if verify {
+            golden::verify(folder, &mut session)?;
+        }
+        Ok(session)
+    }
+
     /// Opens a graph as the model's settings say, else on the runtime's provider with the threads that all share.
     pub fn open(runtime: &Runtime, graph: &Path, settings: &ServingSettings) -> Result<Self, Error> {
+        Self::open_on(runtime, graph, settings, false)
+    }
+
+    fn open_on(runtime: &Runtime, graph: &Path, settings: &ServingSettings, records: bool) -> Result<Self, Error> {
         let provider = settings.provider.unwrap_or(runtime.provider);
         let mut refusal = None;
-        for candidate in provider.candidates() {
+        for (gpu, candidate) in provider.candidates(records) {
             let doing = Error::runtime("open a session");
             let mut builder = ort::session::Session::builder(&runtime.environment).map_err(doing)?;
             if let Some(threads) = settings.threads.filter(|threads| *threads > 0) {
                 builder = builder.with_independent_thread_pool().map_err(Error::runtime("open a session"))?;
                 builder = builder.with_intra_threads(threads).map_err(Error::runtime("open a session"))?;
             }
-            match builder.with_execution_providers([candidate(provider.device())]) {
-                Ok(builder) => return Self::commit(builder, graph),
+            match builder.with_execution_providers([candidate]) {
+                Ok(builder) => return Self::commit(builder, graph, gpu, records && gpu.is_some()),
                 Err(error) => refusal = Some(error.message().to_owned()),
             }
         }
         Err(Error::ProviderUnavailable { provider: provider.to_string(), reason: refusal.unwrap_or_else(|| "no provider to try".to_owned()) })
     }
 
-    fn commit(builder: ort::session::builder::SessionBuilder, graph: &Path) -> Result<Self, Error> {
+    fn commit(builder: ort::session::builder::SessionBuilder, graph: &Path, gpu: Option<u16>, records: bool) -> Result<Self, Error> {
         let doing = || format!("load {}", graph.display());
         let inner = builder
             .with_optimization_level(GraphOptimizationLevel::All)
@@ -96,14 +118,29 @@ impl Session {
         let inputs = inner.inputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
         let outputs = inner.outputs().iter().map(TensorInfo::from_outlet).collect::<Result<_, _>>()?;
         let provider_nodes = native::provider_nodes(&inner).map_err(Error::runtime("read the graph's assignment"))?;
-        let options = Arc::new(RunOptions::new().map_err(Error::runtime("make run options"))?);
+        let mut options = RunOptions::new().map_err(Error::runtime("make run options"))?;
+        if records {
+            // Runs are recorded only where they ask for it, by a number of their own.
+            options.set("gpu_graph_id", "-1").map_err(Error::runtime("make run options"))?;
+        }
+        let options = Arc::new(options);
         let graph = graph.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { inner, options, inputs, outputs, provider_nodes, graph })
+        Ok(Self { inner, options, inputs, outputs, provider_nodes, graph, gpu, records })
     }
 
     /// The graph's file name.
     pub fn graph(&self) -> &str {
         &self.graph
+    }
+
+    /// The index of the GPU that it was opened on; `None` where that is the processor.
+    pub fn gpu(&self) -> Option<u16> {
+        self.gpu
+    }
+
+    /// Whether it can record runs: [`KvCache::play`](crate::KvCache::play) does.
+    pub fn records(&self) -> bool {
+        self.records
     }
 
     /// What the graph says of itself.

@@ -18,9 +18,11 @@ ALIGNMENT = 4096
 
 
 class Graph:
-    """Nodes, weights, inputs and outputs, added one by one. Each node is named after its first output."""
+    """Nodes, weights, inputs and outputs, added one by one. Each node is named after its first output. Numbers that are not whole have
+    32 bits, or 16 where `half`."""
 
-    def __init__(self):
+    def __init__(self, half: bool = False):
+        self.half = half
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, numpy.ndarray] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -38,8 +40,17 @@ class Graph:
         self.weights[name] = value
         return name
 
+    @property
+    def number(self) -> int:
+        """The type of its numbers."""
+        return TensorProto.FLOAT16 if self.half else TensorProto.FLOAT
+
     def weight(self, name: str, parameter: torch.Tensor) -> str:
-        return self.constant(name, numpy.ascontiguousarray(parameter.detach().float().numpy()))
+        return self.constant(name, self.rounded(parameter.detach().float().numpy()))
+
+    def rounded(self, values: numpy.ndarray) -> numpy.ndarray:
+        """Values in the graph's own type."""
+        return numpy.ascontiguousarray(values, "f2" if self.half else "f4")
 
     def node(self, operator: str, inputs: list[str], outputs: str | list[str], domain: str = "", **attributes):
         names = [outputs] if isinstance(outputs, str) else outputs

@@ -17,9 +17,10 @@ from .weights import Full, Weights
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
-def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True) -> Graph:
-    """`ragged`: rows of one run may have different numbers of new tokens (`query_seqlens`, ONNX Runtime 1.32 on the CPU)."""
-    graph = Graph()
+def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True, half: bool = False) -> Graph:
+    """`ragged`: rows of one run may have different numbers of new tokens (`query_seqlens`, ONNX Runtime 1.32 on the CPU). `half`: numbers
+    of 16 bits, keys and values too, as attention on a GPU takes them; the logits have 32 all the same."""
+    graph = Graph(half)
     graph.input("input_ids", INT64, ["t"])
     if anatomy.positions is not None:
         graph.input("position_ids", INT64, ["t"])
@@ -83,8 +84,8 @@ def _attention(graph: Graph, x: str, index: int, attention: Attention, anatomy: 
     padded = [graph.node("Gather", [part, "pad_index"], f"{part}.padded", axis=0) for part in (query, key, value)]
 
     shape = ["b", anatomy.kv_heads, "capacity", anatomy.head_size]
-    past = [graph.input(f"past_key_values.{index}.{part}", FLOAT, shape) for part in ("key", "value")]
-    present = [graph.output(f"present.{index}.{part}", FLOAT, shape) for part in ("key", "value")]
+    past = [graph.input(f"past_key_values.{index}.{part}", graph.number, shape) for part in ("key", "value")]
+    present = [graph.output(f"present.{index}.{part}", graph.number, shape) for part in ("key", "value")]
     tables = ["cos", "sin"] if anatomy.rotary is not None else []
     inputs = [*padded, *past, "seqlens_k", "total_sequence_length", *tables]
     if ragged:
@@ -157,4 +158,6 @@ def _logits(graph: Graph, x: str, anatomy: Anatomy, weights: Weights) -> None:
         cap = graph.weight("logit_softcap", torch.tensor(float(anatomy.logit_softcap)))
         squashed = graph.node("Tanh", [graph.node("Div", [logits, cap], "head.divided")], "head.squashed")
         logits = graph.node("Mul", [squashed, cap], "head.capped")
+    if graph.half:
+        graph.node("Cast", [logits], "head.wide", to=FLOAT)
     graph.nodes[-1].output[0] = "logits"

@@ -56,10 +56,11 @@ def feed(rows: list[Row], names: set[str], every: bool = True, width: int = 1) -
     return {name: value for name, value in inputs.items() if name in names}
 
 
-def empty_cache(anatomy: Anatomy, slots: int, capacity: int) -> dict[str, numpy.ndarray]:
+def empty_cache(session: onnxruntime.InferenceSession, anatomy: Anatomy, slots: int, capacity: int) -> dict[str, numpy.ndarray]:
     """Its tensors by the last part of their names: `LAYER.key` and `LAYER.value`."""
-    shape = (slots, anatomy.kv_heads, capacity, anatomy.head_size)
-    return {f"{layer}.{part}": numpy.zeros(shape, "f4") for layer in range(len(anatomy.blocks)) for part in ("key", "value")}
+    shape, past = (slots, anatomy.kv_heads, capacity, anatomy.head_size), "past_key_values."
+    kinds = {tensor.name: "f2" if "float16" in tensor.type else "f4" for tensor in session.get_inputs() if tensor.name.startswith(past)}
+    return {name.removeprefix(past): numpy.zeros(shape, kind) for name, kind in kinds.items()}
 
 
 class Slots:
@@ -68,7 +69,7 @@ class Slots:
     def __init__(self, session: onnxruntime.InferenceSession, anatomy: Anatomy, slots: int, capacity: int):
         self.session = session
         self.names = {tensor.name for tensor in session.get_inputs()}
-        self.cache = empty_cache(anatomy, slots, capacity)
+        self.cache = empty_cache(session, anatomy, slots, capacity)
 
     def run(self, rows: list[Row], width: int = 1) -> list[numpy.ndarray]:
         """The logits of each row's new tokens."""

@@ -22,7 +22,7 @@ class Form(Protocol):
 
 
 class Full:
-    """32-bit floating point."""
+    """Floating point, of as many bits as the graph's other numbers."""
 
     def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
         weight = graph.weight(f"{name}.weight", linear.weight.T)
@@ -51,7 +51,7 @@ class Blockwise:
         values, scales = self._quantised(linear.weight)
         if self.bits == 4:
             values = values[..., 0::2] | (values[..., 1::2] << 4)
-        inputs = [x, graph.constant(f"{name}.weight", values), graph.constant(f"{name}.scales", scales)]
+        inputs = [x, graph.constant(f"{name}.weight", values), graph.constant(f"{name}.scales", graph.rounded(scales))]
         attributes = {"K": columns, "N": rows, "bits": self.bits, "block_size": self._block(columns), "accuracy_level": 4}
         return _biased(graph, linear, name, lambda out: graph.node("MatMulNBits", inputs, out, "com.microsoft", **attributes))
 
@@ -151,14 +151,16 @@ class Weights:
     head: Form
 
 
-NAMES = ["fp32", "int8", "int4", "w8a8", "w8a8-dynamic"]
+NAMES = ["fp32", "fp16", "int8", "int4", "w8a8", "w8a8-dynamic"]
+# Those that a GPU has kernels for.
+ON_GPU = ["fp16", "int8", "int4"]
 # Those with which a row's bits depend on what shares its run.
 DEPENDENT = ["w8a8-dynamic"]
 
 
 def named(name: str, block: int = 32) -> Weights:
     """The choice behind `--weights`."""
-    if name == "fp32":
+    if name in ("fp32", "fp16"):
         return Weights(Full(), Full())
     if name == "int8":
         return Weights(Blockwise(8, block), Blockwise(8, 32))

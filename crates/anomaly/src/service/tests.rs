@@ -11,7 +11,7 @@ use crate::Config;
 fn service() -> AnomalyService {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models");
     let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(path) }).unwrap();
-    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
+    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false, cuda_graphs: true }).unwrap();
     let config = Config {
         default_model: String::new(),
         instances: 1,

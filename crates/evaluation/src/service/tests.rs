@@ -17,7 +17,7 @@ use crate::{Settings, engine::datasets};
 fn service(max_waiting: usize) -> EvaluationService {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(root.join("deploy/models")) }).unwrap();
-    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
+    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false, cuda_graphs: true }).unwrap();
     let load = move |folder: &ModelFolder| Classifier::load(folder, &runtime, true);
     let classifiers = Registry::open("image classifier", &repository, |folder| folder.manifest.kind == "image-classifier", load).unwrap();
     let defaults = [SERVER_DEFAULTS, quintet_onnx::DEFAULTS, crate::DEFAULTS];

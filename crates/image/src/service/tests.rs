@@ -12,7 +12,7 @@ use crate::Config;
 fn service() -> ImageService {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/models");
     let repository = Repository::open(&ModelsConfig { verify: false, ..ModelsConfig::local(path) }).unwrap();
-    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
+    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false, cuda_graphs: true }).unwrap();
     let config = Config { default_model: String::new(), instances: 1, max_batch_images: 64, max_queue_images: 4096, max_delay_ms: 0 };
     let models =
         Registry::open("image model", &repository, |folder| folder.manifest.kind == "gan", move |folder| Gan::load(folder, &runtime, &config, false));

@@ -15,7 +15,7 @@ fn root() -> PathBuf {
 
 fn embedded() -> Vec<Arc<Loaded<Vae>>> {
     let repository = Repository::open(&ModelsConfig::local(root().join("deploy/models"))).unwrap();
-    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false }).unwrap();
+    let runtime = Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: false, cuda_graphs: true }).unwrap();
     let config = Config {
         default_model: String::new(),
         instances: 2,

@@ -1,7 +1,7 @@
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
-use quintet_onnx::{CacheOutputs, Error, Graph, KvCache, ModelFolder, Runtime, Session, Tensor, TensorInfo};
+use quintet_onnx::{CacheOutputs, ElementType, Error, Graph, KvCache, ModelFolder, Place, Runtime, Session, Tensor, TensorInfo};
 
 use super::form::{Files, Form};
 
@@ -27,6 +27,8 @@ pub(super) struct Room {
     pub(super) context: usize,
     /// The size of a head, where the graph itself does not say it.
     pub(super) head_size: Option<usize>,
+    /// What it may take of a GPU's memory, which is committed whole.
+    pub(super) bytes: usize,
 }
 
 struct Loaded {
@@ -46,14 +48,26 @@ struct Takes {
 impl Graphs {
     /// Opens the graphs and reserves the cache; says what is wrong with a graph of another form.
     pub(super) fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room) -> Result<Self, Error> {
-        let session = Session::of(folder, &files.graph, runtime, verify && !folder.is_bare())?;
+        let open = |file: &str, verify: bool| match files.form {
+            Form::Packed => Session::recording(folder, file, runtime, verify),
+            Form::Builder | Form::Concat => Session::of(folder, file, runtime, verify),
+        };
+        let session = open(&files.graph, verify && !folder.is_bare())?;
         let vocabulary = session.outputs().iter().find(|output| output.name == "logits").and_then(|output| output.shape.last().copied().flatten());
         let vocabulary =
             vocabulary.ok_or_else(|| folder.broken(&files.graph, "the output 'logits' with a known vocabulary is missing".to_owned()))?;
-        let mut cache = KvCache::new(&session, room.rows, room.context, room.head_size)?;
+        let place = match session.gpu().filter(|_| files.form != Form::Concat) {
+            // Such a graph's keys and values come and go with every run.
+            None => Place::Host,
+            Some(index) => Place::Gpu { index, bytes: room.bytes },
+        };
+        if place != Place::Host {
+            requires_16_bits(&session)?;
+        }
+        let mut cache = KvCache::new(&session, room.rows, room.context, room.head_size, place)?;
         let prefill = Loaded::attach(session, &mut cache, files.form)?;
         let decode = match &files.decode_graph {
-            Some(file) => Some(Loaded::attach(Session::of(folder, file, runtime, false)?, &mut cache, files.form)?),
+            Some(file) => Some(Loaded::attach(open(file, false)?, &mut cache, files.form)?),
             None => None,
         };
         let mut graphs = Self { form: files.form, cache, prefill, decode, vocabulary };
@@ -95,7 +109,7 @@ impl Graphs {
         if *form == Form::Concat {
             let mut values = Vec::new();
             prefill.run_concat(cache, row, past, tokens, wanted, &mut values)?;
-            return Ok(Logits::Copied { values, vocabulary: self.vocabulary });
+            return Ok(Logits::Copied { values: Cow::Owned(values), vocabulary: self.vocabulary });
         }
         prefill.bind(cache, *form, &[past], tokens, wanted..tokens.len())?;
         cache.hold(row, past + tokens.len());
@@ -112,12 +126,18 @@ impl Graphs {
             for (row, (token, past)) in tokens.iter().zip(pasts).enumerate() {
                 loaded.run_concat(cache, row, *past, std::slice::from_ref(token), 0, &mut values)?;
             }
-            return Ok(Logits::Copied { values, vocabulary: self.vocabulary });
+            return Ok(Logits::Copied { values: Cow::Owned(values), vocabulary: self.vocabulary });
         }
-        loaded.bind(cache, *form, pasts, tokens, 0..tokens.len())?;
         for (row, past) in pasts.iter().enumerate() {
             cache.hold(row, past + 1);
         }
+        if loaded.session.records() {
+            let capacity = cache.capacity();
+            let inputs = loaded.packed(pasts, tokens, 0..tokens.len(), capacity);
+            let values = cache.play(loaded.graph, &mut loaded.session, tokens.len(), &inputs, ("logits", self.vocabulary))?;
+            return Ok(Logits::Copied { values: Cow::Borrowed(values), vocabulary: self.vocabulary });
+        }
+        loaded.bind(cache, *form, pasts, tokens, 0..tokens.len())?;
         let outputs = cache.run(loaded.graph, &mut loaded.session, 0..tokens.len())?;
         Ok(Logits::InPlace { outputs, skip: 0 })
     }
@@ -144,33 +164,44 @@ impl Loaded {
         let width = count / rows.max(1);
         let totals: Vec<usize> = pasts.iter().map(|past| past + width).collect();
         let longest = totals.iter().copied().max().unwrap_or(0);
-        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
-        let mut bind = |name: &str, tensor: Tensor| cache.bind_input(self.graph, name, tensor);
-        let positions = || pasts.iter().flat_map(|past| (*past..past + width).map(|position| position as i64));
-        let counted = || (0..count as i64).collect::<Vec<_>>();
         if form == Form::Packed {
-            bind("input_ids", Tensor::I64(Array1::from(ids).into_dyn()))?;
-            bind("pad_index", grid(rows, width, counted()))?;
-            bind("unpad_index", Tensor::I64(Array1::from(counted()).into_dyn()))?;
-            bind("logit_index", Tensor::I64(wanted.map(|index| index as i64).collect::<Array1<_>>().into_dyn()))?;
-            bind("seqlens_k", Tensor::I32(totals.iter().map(|total| *total as i32 - 1).collect::<Array1<_>>().into_dyn()))?;
-            bind("total_sequence_length", Tensor::I32(ArrayD::from_elem(IxDyn(&[]), longest as i32)))?;
-            if self.takes.query_seqlens {
-                bind("query_seqlens", Tensor::I32(Array1::from_elem(rows, width as i32).into_dyn()))?;
-            }
-            if self.takes.position_ids {
-                bind("position_ids", Tensor::I64(positions().collect::<Array1<_>>().into_dyn()))?;
+            for (name, tensor) in self.packed(pasts, tokens, wanted, longest) {
+                cache.bind_input(self.graph, name, tensor)?;
             }
         } else {
-            bind("input_ids", grid(rows, width, ids))?;
+            let mut bind = |name: &str, tensor: Tensor| cache.bind_input(self.graph, name, tensor);
+            bind("input_ids", grid(rows, width, tokens.iter().map(|token| i64::from(*token)).collect()))?;
             let mask = Array2::from_shape_fn((rows, longest), |(row, place)| i64::from(totals.get(row).is_some_and(|total| place < *total)));
             bind("attention_mask", Tensor::I64(mask.into_dyn()))?;
             if self.takes.position_ids {
-                bind("position_ids", grid(rows, width, positions().collect()))?;
+                bind("position_ids", grid(rows, width, positions(pasts, width).collect()))?;
             }
         }
         // Bound anew each time: the runtime would keep the last run's tensor, of as many rows as that had.
         cache.bind_output(self.graph, "logits")
+    }
+
+    /// The inputs of a packed run of rows of the same number of tokens each. `longest` is at least the longest row's total.
+    fn packed(&self, pasts: &[usize], tokens: &[u32], wanted: Range<usize>, longest: usize) -> Vec<(&'static str, Tensor)> {
+        let (rows, count) = (pasts.len(), tokens.len());
+        let width = count / rows.max(1);
+        let line = |values: Vec<i64>| Tensor::I64(Array1::from(values).into_dyn());
+        let counted = || (0..count as i64).collect::<Vec<_>>();
+        let mut inputs = vec![
+            ("input_ids", line(tokens.iter().map(|token| i64::from(*token)).collect())),
+            ("pad_index", grid(rows, width, counted())),
+            ("unpad_index", line(counted())),
+            ("logit_index", line(wanted.map(|index| index as i64).collect())),
+            ("seqlens_k", Tensor::I32(pasts.iter().map(|past| (past + width) as i32 - 1).collect::<Array1<_>>().into_dyn())),
+            ("total_sequence_length", Tensor::I32(ArrayD::from_elem(IxDyn(&[]), longest as i32))),
+        ];
+        if self.takes.query_seqlens {
+            inputs.push(("query_seqlens", Tensor::I32(Array1::from_elem(rows, width as i32).into_dyn())));
+        }
+        if self.takes.position_ids {
+            inputs.push(("position_ids", line(positions(pasts, width).collect())));
+        }
+        inputs
     }
 
     /// Runs a graph that takes the past as it is and gives the past with the new tokens behind: the cache is copied out and what
@@ -206,6 +237,23 @@ impl Loaded {
     }
 }
 
+/// `GroupQueryAttention` has no kernel for 32 bits on a GPU: it would run on the processor, and the cache would be copied at each step.
+fn requires_16_bits(session: &Session) -> Result<(), Error> {
+    let wide = |input: &&TensorInfo| input.name.starts_with("past_key_values.") && input.element == ElementType::F32;
+    match session.inputs().iter().find(wide) {
+        Some(input) => {
+            let reason = "a GPU's attention takes 16 bits, these are 32: export the model with scripts/export/text.py --device cuda";
+            Err(Error::tensor(&input.name, reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The places of new tokens behind each row's past.
+fn positions(pasts: &[usize], width: usize) -> impl Iterator<Item = i64> {
+    pasts.iter().flat_map(move |past| (*past..past + width).map(|position| position as i64))
+}
+
 fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
     Tensor::I64(Array2::from_shape_vec((rows, columns), values).unwrap_or_default().into_dyn())
 }
@@ -214,8 +262,8 @@ fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
 pub(super) enum Logits<'a> {
     /// In the runtime's memory; the first rows are of no interest.
     InPlace { outputs: CacheOutputs<'a>, skip: usize },
-    /// Gathered from several runs.
-    Copied { values: Vec<f32>, vocabulary: usize },
+    /// Copied from a GPU, or from several runs.
+    Copied { values: Cow<'a, [f32]>, vocabulary: usize },
 }
 
 impl Logits<'_> {

@@ -139,7 +139,7 @@ impl Decoder {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let room = Room { rows: config.slots, context, head_size };
+                let room = Room { rows: config.slots, context, head_size, bytes: settings.cache_bytes };
                 match open(&folder, &files, &runtime, verify, room, &settings) {
                     Ok(graphs) => {
                         let (slots, vocabulary) = (graphs.cache().rows(), graphs.vocabulary());

@@ -1,9 +1,11 @@
-//! What only the C interfaces of ONNX Runtime and of the C library give: the one place with unsafe code.
+//! What only the C interfaces of ONNX Runtime, of the C library and of GPUs' drivers give: the one place with unsafe code.
 #![allow(unsafe_code)]
+
+mod cuda;
 
 use std::{
     collections::BTreeMap,
-    ffi::CStr,
+    ffi::{CStr, c_void},
     ops::Range,
     ptr::{self, NonNull},
     slice,
@@ -18,6 +20,7 @@ use ort::{
 };
 
 use crate::ElementType;
+pub(crate) use cuda::{CudaMemory, PinnedMemory};
 
 /// Counts the nodes that each provider runs. The session must have been opened with
 /// `session.record_ep_graph_assignment_info`.
@@ -65,34 +68,44 @@ pub(crate) fn give_memory_back() {
 
 /// A tensor over memory that is not the runtime's. Whoever holds it must see to it that the memory lives as long, does not move,
 /// and is not used by others while a run reads and writes it: [`KvCache`](crate::KvCache) does.
-pub(crate) fn tensor_over(element: ElementType, shape: [usize; 4], bytes: &mut [u8]) -> Result<DynValue, ort::Error> {
-    let ty = match element {
-        ElementType::F32 => TensorElementType::Float32,
-        ElementType::F16 => TensorElementType::Float16,
-        other => return Err(ort::Error::new(format!("no tensor of {other:?} can be made over memory"))),
-    };
+pub(crate) fn tensor_over(element: ElementType, shape: &[usize], bytes: &mut [u8]) -> Result<DynValue, ort::Error> {
     if shape.iter().product::<usize>() * element.size() != bytes.len() || bytes.as_ptr().align_offset(element.size()) != 0 {
         return Err(ort::Error::new("the memory does not fit the shape"));
     }
     let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-    let shape = shape.map(|size| size as i64);
-    let mut value = ptr::null_mut();
     // SAFETY: the pointer is valid for as many elements as the shape has, by the check above; for how long is the caller's promise.
-    // The runtime copies the shape, and gives a value that is ours to release. (`TensorRefMut::from_raw` makes the same, but `bind_input`
-    // would copy its data.)
-    let value = unsafe {
+    unsafe { value_over(&memory, element, shape, bytes.as_mut_ptr().cast(), bytes.len()) }
+}
+
+/// A tensor over the memory at an address, of this process or of a device.
+///
+/// # Safety
+///
+/// There are so many bytes at the address, as many as the shape needs, as long as the value lives.
+unsafe fn value_over(memory: &MemoryInfo, element: ElementType, shape: &[usize], address: *mut c_void, bytes: usize) -> Result<DynValue, ort::Error> {
+    let ty = match element {
+        ElementType::F32 => TensorElementType::Float32,
+        ElementType::F16 => TensorElementType::Float16,
+        ElementType::I32 => TensorElementType::Int32,
+        ElementType::I64 => TensorElementType::Int64,
+        other => return Err(ort::Error::new(format!("no tensor of {other:?} can be made over memory"))),
+    };
+    let shape: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
+    let mut value = ptr::null_mut();
+    // SAFETY: the caller promises the memory. The runtime copies the shape, and gives a value that is ours to release.
+    // (`TensorRefMut::from_raw` makes the same, but `bind_input` would copy its data.)
+    unsafe {
         ort::Error::result_from_status((ort::api().CreateTensorWithDataAsOrtValue)(
             memory.ptr(),
-            bytes.as_mut_ptr().cast(),
-            bytes.len(),
+            address,
+            bytes,
             shape.as_ptr(),
             shape.len(),
             ty.into(),
             &raw mut value,
         ))?;
-        DynValue::from_ptr(NonNull::new(value).ok_or_else(|| ort::Error::new("no tensor was made"))?, Some(&Allocator::default()))
-    };
-    Ok(value)
+        Ok(DynValue::from_ptr(NonNull::new(value).ok_or_else(|| ort::Error::new("no tensor was made"))?, Some(&Allocator::default())))
+    }
 }
 
 /// Gives the whole pages within a range of memory back to the system; they read as zeros afterwards.
