@@ -135,7 +135,7 @@ pub(super) fn inputs(inputs: &[EncodeInput], limits: &Limits) -> Result<usize, E
         let texts = [
             ("text", Some(input.text.len())),
             ("pair", input.pair.as_ref().map(String::len)),
-            ("text_bytes", input.text_bytes.as_ref().map(Vec::len)),
+            ("raw_text", input.raw_text.as_ref().map(Vec::len)),
         ];
         for (member, length) in texts.into_iter().filter_map(|(member, length)| Some((member, length?))) {
             total += length;
@@ -144,9 +144,9 @@ pub(super) fn inputs(inputs: &[EncodeInput], limits: &Limits) -> Result<usize, E
                 checks.require(false, format!("inputs[{index}].{member}"), || format!("{length} bytes: must be at most {limit}"));
             }
         }
-        if input.text_bytes.is_some() && !input.text.is_empty() && named < NAMED {
+        if input.raw_text.is_some() && !input.text.is_empty() && named < NAMED {
             named += 1;
-            checks.require(false, format!("inputs[{index}].text_bytes"), || format!("{} bytes of text are given beside it", input.text.len()));
+            checks.require(false, format!("inputs[{index}].raw_text"), || format!("{} bytes of text are given beside it", input.text.len()));
         }
     }
     checks.finish().map_err(Error::Invalid)?;

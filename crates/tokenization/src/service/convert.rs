@@ -26,7 +26,7 @@ pub(super) fn tokenizer(entry: &Entry) -> proto::Tokenizer {
 }
 
 pub(super) fn inputs(inputs: Vec<proto::EncodeInput>) -> Vec<Input> {
-    let text = |input: proto::EncodeInput| match input.text_bytes {
+    let text = |input: proto::EncodeInput| match input.raw_text {
         None => Input { text: input.text, pair: input.pair },
         Some(bytes) => Input { text: lossy(bytes), pair: input.pair },
     };

@@ -242,12 +242,12 @@ async fn long_texts_come_in_pieces_and_say_what_was_added() {
 #[tokio::test]
 async fn bytes_that_are_no_text_go_there_and_back() {
     let mut running = start().await;
-    let bytes = EncodeInput { text_bytes: Some(b"a\xF0\x9F\x98\xFFb".to_vec()), ..EncodeInput::default() };
+    let bytes = EncodeInput { raw_text: Some(b"a\xF0\x9F\x98\xFFb".to_vec()), ..EncodeInput::default() };
     let both = |text: &str| [bytes.clone(), EncodeInput { text: text.to_owned(), ..EncodeInput::default() }].to_vec();
     let encodings = running.client.encode(EncodeRequest { inputs: both("a\u{fffd}\u{fffd}b"), ..of("", &[]) }).await.unwrap().into_inner().encodings;
     assert_eq!(encodings[0], encodings[1]);
     let doubled = EncodeInput { text: "a".into(), ..bytes };
-    assert_eq!(fields(&running.client.encode(EncodeRequest { inputs: vec![doubled], ..of("", &[]) }).await.unwrap_err()), ["inputs[0].text_bytes"]);
+    assert_eq!(fields(&running.client.encode(EncodeRequest { inputs: vec![doubled], ..of("", &[]) }).await.unwrap_err()), ["inputs[0].raw_text"]);
     let sequences = vec![TokenIds { ids: vec![0x61, 0xF0, 0x9F] }];
     let decode = DecodeRequest { sequences, return_bytes: true, ..DecodeRequest::default() };
     let decoded = running.client.decode(decode).await.unwrap().into_inner();
