@@ -43,10 +43,8 @@ class Process:
         """What it has said on standard error."""
         return "".join(self._log)
 
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Asks it to end, and waits until it has."""
         self._process.terminate()
         try:
             self._process.wait(timeout=60)
@@ -54,6 +52,12 @@ class Process:
             self._process.kill()
             self._process.wait()
             raise
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
 
 
 def quintet(program: pathlib.Path, *arguments: str) -> Process:
