@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use quintet_onnx::{Control, Hosting, ModelFolder, Registry, Repository, Runtime};
+use quintet_onnx::{CAUSAL_LM_KIND, Control, Hosting, ModelFolder, Registry, Repository, Runtime};
 use quintet_open_inference::Host;
 use quintet_proto::text::v1::text_service_server::TextServiceServer;
 use quintet_serving::{
@@ -39,8 +39,8 @@ pub struct Served {
 /// Loads every text model of the repository. The tokenization service is that of this process, unless the configuration
 /// names another.
 pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Runtime, repository: &Repository) -> Result<Served, Error> {
-    let (settings, runtime, tasks, verify) = (config.clone(), runtime.clone(), server.tasks().clone(), repository.verifies());
-    let load = move |folder: &ModelFolder| load(folder, &settings, &tasks, &runtime, verify);
+    let (settings, runtime, tasks, others) = (config.clone(), runtime.clone(), server.tasks().clone(), repository.clone());
+    let load = move |folder: &ModelFolder| load(folder, &settings, &tasks, &runtime, &others);
     let models = Registry::open("text model", repository, |folder| KINDS.contains(&folder.manifest.kind.as_str()), load)?;
     if models.is_empty() && !repository.may_be_empty() {
         let reason = format!("no folder of kind {} is in it", KINDS.join(", "));
@@ -56,6 +56,7 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         tasks: server.tasks().clone(),
         max_score_tokens: config.max_score_tokens,
         share_prefixes: config.share_prefixes,
+        speculation: config.speculation,
         // A guide that means harm takes a second of a processor: half of them stay free for the others.
         guides: Arc::new(Semaphore::new((std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1))),
     };
@@ -77,14 +78,33 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
     Ok(Served { component, models })
 }
 
-fn load(folder: &ModelFolder, config: &Config, tasks: &TaskTracker, runtime: &Runtime, verify: bool) -> Result<Engine, Error> {
+fn load(folder: &ModelFolder, config: &Config, tasks: &TaskTracker, runtime: &Runtime, repository: &Repository) -> Result<Engine, Error> {
+    let verify = repository.verifies();
     let engine = match folder.manifest.kind.as_str() {
-        "causal-lm" => Engine::Decoder(Decoder::load(folder, runtime, config, verify)?),
+        "causal-lm" => {
+            let draft = Decoder::draft_of(folder)?.map(|name| draft_folder(folder, &name, repository)).transpose()?;
+            Engine::Decoder(Decoder::load(folder, draft.as_ref(), runtime, config, verify)?)
+        }
         "seq2seq" => Engine::Seq2Seq(Seq2Seq::load(folder, runtime, config, tasks, verify)?),
         _ => Engine::Encoder(Encoder::load(folder, runtime, config, verify)?),
     };
     tracing::info!(model = folder.id(), kind = folder.manifest.kind, providers = ?engine.provider_nodes(), "a text model is ready");
     Ok(engine)
+}
+
+/// The folder of the model that drafts for a decoder: its highest version.
+fn draft_folder(decoder: &ModelFolder, name: &str, repository: &Repository) -> Result<ModelFolder, Error> {
+    let refused = |reason: String| decoder.broken("quintet.toml", format!("[causal_lm] draft = {name:?}: {reason}"));
+    let versions = repository.versions(name).map_err(|error| refused(error.to_string()))?;
+    let found = versions.into_iter().next_back().filter(|_| name != decoder.name);
+    let found = found.ok_or_else(|| refused("name another decoder of the repository".to_owned()))?;
+    if found.manifest.kind != CAUSAL_LM_KIND {
+        return Err(refused(format!("it is of kind \"{}\": a decoder of kind \"{CAUSAL_LM_KIND}\" drafts", found.manifest.kind)).into());
+    }
+    if repository.verifies() {
+        found.verify()?;
+    }
+    Ok(found)
 }
 
 /// Builds the service alone: what its own program does.

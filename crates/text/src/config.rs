@@ -28,6 +28,8 @@ pub struct Config {
     pub share_prefixes: bool,
     /// Whether a sequence's bytes must not depend on what else the decoder does.
     pub exact: bool,
+    /// Where drafts of a decoder's next tokens come from, of requests that do not say.
+    pub speculation: DefaultSpeculation,
     /// Most prompt tokens in one run of the decode loop: 2 to 65,536.
     pub prefill_chunk: usize,
     /// The longest time between two tokens of a sequence that others' prompts may cause, in milliseconds: 0 to 60,000; 0 = no
@@ -43,6 +45,18 @@ pub struct Config {
     pub max_queue_tokens: usize,
     /// Most tokens of one Score request.
     pub max_score_tokens: usize,
+}
+
+/// Where drafts of a decoder's next tokens come from, of requests that do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultSpeculation {
+    /// The model that the decoder's folder names; where it names none, nothing is drafted.
+    Auto,
+    /// Nothing is drafted.
+    Off,
+    /// The text itself.
+    PromptLookup,
 }
 
 impl Config {

@@ -18,5 +18,5 @@ mod service;
 mod tokenizer;
 
 pub use build::{Served, build, serve};
-pub use config::{Config, DEFAULTS, Settings};
+pub use config::{Config, DEFAULTS, DefaultSpeculation, Settings};
 pub use error::Error;

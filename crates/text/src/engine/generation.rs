@@ -31,10 +31,34 @@ pub struct Generation {
     pub log_probabilities: Option<usize>,
     /// Whether the prompt's tokens are scored too, but for the first one.
     pub scores_prompt: bool,
+    /// Where drafts of its tokens come from.
+    pub speculation: Speculation,
     /// Who asks: prompts' prefixes are shared between requests of one scope.
     pub scope: Arc<str>,
     /// 1 is served first, 9 last.
     pub priority: u8,
+}
+
+/// Where drafts of a sequence's next tokens come from. The model verifies them, so that they change how long a text takes and not what
+/// it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// Nothing is drafted.
+    #[default]
+    Off,
+    /// From what followed in the text so far, the prompt included, where it ended as it does now.
+    PromptLookup,
+    /// From the smaller model that the model's folder names.
+    Draft,
+}
+
+/// How drafts of a sequence have fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drafts {
+    /// Tokens that were drafted.
+    pub drafted: usize,
+    /// Those of them that were drawn too.
+    pub accepted: usize,
 }
 
 /// What a model's `generation_config.json` says about defaults.
@@ -126,6 +150,8 @@ pub enum Event {
     Begun(Account),
     /// The next token.
     Token(Drawn),
+    /// How its drafts have fared so far, after each that was verified.
+    Drafted(Drafts),
     /// The sequence has ended.
     Finished(FinishReason, Account),
     /// The model failed.
@@ -156,7 +182,7 @@ impl Queue {
 }
 
 /// The channel of a sequence's events. It holds every event that the sequence can have, so that the engine never
-/// waits for a slow client, and no more.
+/// waits for a slow client, and no more: a token, and a verified draft for each token at most.
 pub(crate) fn events(max_new_tokens: usize) -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(max_new_tokens + 4)
+    mpsc::channel(2 * max_new_tokens + 4)
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::Error;
 
 pub use family::Engine;
-pub use generation::{Account, Event, FinishReason, Generation, GenerationDefaults, Queue, Scored};
+pub use generation::{Account, Drafts, Event, FinishReason, Generation, GenerationDefaults, Queue, Scored, Speculation};
 pub use tokens::{Tokens, TokensCell};
 
 /// A value that Hugging Face writes as one or as a list.

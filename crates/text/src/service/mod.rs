@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
-use crate::tokenizer::Tokenizer;
+use crate::{DefaultSpeculation, tokenizer::Tokenizer};
 pub(crate) use models::Models;
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct TextService {
     pub(crate) tasks: TaskTracker,
     pub(crate) max_score_tokens: usize,
     pub(crate) share_prefixes: bool,
+    /// Of requests that do not say.
+    pub(crate) speculation: DefaultSpeculation,
     /// Turns to compile a guide.
     pub(crate) guides: Arc<Semaphore>,
 }

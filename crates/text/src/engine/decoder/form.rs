@@ -58,6 +58,8 @@ pub(super) struct Files {
     /// Another graph of the same model and form for single decode steps, where one is quicker at those: with weights in blocks,
     /// say.
     pub(super) decode_graph: Option<String>,
+    /// A smaller decoder of the same tokenizer that drafts for this one, by its folder's name in the repository.
+    pub(super) draft: Option<String>,
     /// Whether a row's bits do not depend on what shares its run. Where they do, the model is never exact.
     #[serde(default = "holds")]
     pub(super) batch_invariant: bool,
@@ -98,10 +100,10 @@ impl Files {
         if folder.has(GENAI) {
             let config: GenaiConfig =
                 serde_json::from_str(&folder.read_to_string(GENAI)?).map_err(|error| folder.broken(GENAI, error.to_string()))?;
-            return Ok(Self { graph: config.model.decoder.filename, form: Form::Builder, decode_graph: None, batch_invariant: true });
+            return Ok(Self { graph: config.model.decoder.filename, form: Form::Builder, decode_graph: None, draft: None, batch_invariant: true });
         }
         let graph = CONCAT_FILES.into_iter().find(|file| folder.has(file));
         let graph = graph.ok_or_else(|| folder.broken("quintet.toml", format!("it is missing, and so is a graph: {}", CONCAT_FILES.join(", "))))?;
-        Ok(Self { graph: graph.to_owned(), form: Form::Concat, decode_graph: None, batch_invariant: true })
+        Ok(Self { graph: graph.to_owned(), form: Form::Concat, decode_graph: None, draft: None, batch_invariant: true })
     }
 }

@@ -7,16 +7,17 @@ use super::form::{Files, Form};
 
 /// A decoder's graphs over its key–value cache.
 ///
-/// A run is one of two: a *prefill* of several tokens in one row, or a *decode* step of one token in each of the first rows. So
-/// no row is ever padded, and a row's bits are those it has alone: a token's attention takes one path in a prefill and another in
-/// a step, and which one it takes depends on the sequence and not on what runs beside it.
+/// A run is one of three: a *prefill* of several tokens in one row, a *decode* step of one token in each of the first rows, or an
+/// *extension* of rows by as many tokens as each is given (see `ragged.rs`). A row's bits are those it has alone: a token's attention
+/// takes one path where it is its row's only new one and another where there are several, and which one it takes depends on the
+/// sequence and not on what runs beside it.
 pub(super) struct Graphs {
-    form: Form,
-    cache: KvCache,
-    prefill: Loaded,
+    pub(super) form: Form,
+    pub(super) cache: KvCache,
+    pub(super) prefill: Loaded,
     /// A graph of its own for decode steps, where the folder has one.
-    decode: Option<Loaded>,
-    vocabulary: usize,
+    pub(super) decode: Option<Loaded>,
+    pub(super) vocabulary: usize,
 }
 
 /// How much the cache has room for.
@@ -31,17 +32,17 @@ pub(super) struct Room {
     pub(super) bytes: usize,
 }
 
-struct Loaded {
-    session: Session,
-    graph: Graph,
-    takes: Takes,
+pub(super) struct Loaded {
+    pub(super) session: Session,
+    pub(super) graph: Graph,
+    pub(super) takes: Takes,
 }
 
 /// The optional inputs that a graph has.
 #[derive(Clone, Copy)]
-struct Takes {
-    position_ids: bool,
-    query_seqlens: bool,
+pub(super) struct Takes {
+    pub(super) position_ids: bool,
+    pub(super) query_seqlens: bool,
     use_cache_branch: bool,
 }
 
@@ -159,7 +160,7 @@ impl Loaded {
     }
 
     /// Binds a run of rows that lie side by side, of the same number of tokens each, behind their pasts.
-    fn bind(&self, cache: &mut KvCache, form: Form, pasts: &[usize], tokens: &[u32], wanted: Range<usize>) -> Result<(), Error> {
+    pub(super) fn bind(&self, cache: &mut KvCache, form: Form, pasts: &[usize], tokens: &[u32], wanted: Range<usize>) -> Result<(), Error> {
         let (rows, count) = (pasts.len(), tokens.len());
         let width = count / rows.max(1);
         let totals: Vec<usize> = pasts.iter().map(|past| past + width).collect();
@@ -206,7 +207,7 @@ impl Loaded {
 
     /// Runs a graph that takes the past as it is and gives the past with the new tokens behind: the cache is copied out and what
     /// is new copied in. One row at a time, since rows of different length would have to be padded.
-    fn run_concat(
+    pub(super) fn run_concat(
         &mut self,
         cache: &mut KvCache,
         row: usize,
@@ -254,7 +255,7 @@ fn positions(pasts: &[usize], width: usize) -> impl Iterator<Item = i64> {
     pasts.iter().flat_map(move |past| (*past..past + width).map(|position| position as i64))
 }
 
-fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
+pub(super) fn grid(rows: usize, columns: usize, values: Vec<i64>) -> Tensor {
     Tensor::I64(Array2::from_shape_vec((rows, columns), values).unwrap_or_default().into_dyn())
 }
 

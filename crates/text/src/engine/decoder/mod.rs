@@ -20,11 +20,13 @@ mod form;
 mod graphs;
 mod pace;
 mod prefixes;
+mod ragged;
 mod raw;
 mod scheduler;
 mod searches;
 mod sequence;
 mod shape;
+mod speculation;
 
 use std::{
     sync::{
@@ -47,6 +49,7 @@ use form::{Files, Form};
 use graphs::{Graphs, Room};
 use scheduler::{Scheduler, Settings};
 use shape::ModelShape;
+use speculation::{DraftModel, check_tokenizers};
 
 /// A loaded decoder.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub struct Info {
     pub vocabulary: usize,
     /// What its folder says about sampling.
     pub defaults: GenerationDefaults,
+    /// The model that drafts for it, if its folder names one.
+    pub draft: Option<String>,
     /// The graph.
     pub graph: GraphInfo,
 }
@@ -115,8 +120,16 @@ pub(super) enum Command {
 }
 
 impl Decoder {
-    /// Loads a decoder and starts its thread.
-    pub fn load(folder: &ModelFolder, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
+    /// The name of the model that drafts for a folder's decoder, if it names one.
+    pub fn draft_of(folder: &ModelFolder) -> Result<Option<String>, Error> {
+        Ok(Files::of(folder)?.draft)
+    }
+
+    /// Loads a decoder and starts its thread, with the folder of the model that drafts for it.
+    pub fn load(folder: &ModelFolder, draft: Option<&ModelFolder>, runtime: &Runtime, config: &Config, verify: bool) -> Result<Self, Error> {
+        if let Some(draft) = draft {
+            check_tokenizers(folder, draft)?;
+        }
         let files = Files::of(folder)?;
         let shape = ModelShape::read(folder)?;
         let defaults = super::generation::read_defaults(folder)?;
@@ -124,7 +137,7 @@ impl Decoder {
         let (commands, queue) = sync_channel(config.max_waiting + 16);
         let (opened, ready) = sync_channel::<Result<Info, Error>>(1);
         let source = folder;
-        let (folder, runtime, config) = (folder.clone(), runtime.clone(), config.clone());
+        let (folder, draft, runtime, config) = (folder.clone(), draft.cloned(), runtime.clone(), config.clone());
         let context = if config.max_context == 0 { shape.context } else { shape.context.min(config.max_context) };
         let (bos, adds_bos, eos, head_size, form) = (shape.bos, shape.adds_bos, shape.eos, shape.head_size, files.form);
         let limit = config.max_waiting;
@@ -140,13 +153,14 @@ impl Decoder {
             .name(name.clone())
             .spawn(move || {
                 let room = Room { rows: config.slots, context, head_size, bytes: settings.cache_bytes };
-                match open(&folder, &files, &runtime, verify, room, &settings) {
-                    Ok(graphs) => {
+                match open(&folder, draft.as_ref(), &files, &runtime, verify, room, &settings) {
+                    Ok((graphs, draft_model)) => {
                         let (slots, vocabulary) = (graphs.cache().rows(), graphs.vocabulary());
                         let graph = graphs.session().info();
-                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots, vocabulary, defaults, graph };
+                        let draft = draft.map(|draft| draft.name);
+                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots, vocabulary, defaults, draft, graph };
                         if opened.send(Ok(info)).is_ok() {
-                            Scheduler::new(graphs, eos, settings, folder.name.clone()).run(&queue);
+                            Scheduler::new(graphs, draft_model, eos, settings, folder.name.clone()).run(&queue);
                         }
                     }
                     Err(error) => drop(opened.send(Err(error))),
@@ -229,10 +243,20 @@ impl Decoder {
     }
 }
 
-/// Opens the graphs, with memory for one whole context at least.
-fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room, settings: &Settings) -> Result<Graphs, Error> {
+/// Opens the graphs, and those of the model that drafts, with memory for one whole context at least.
+fn open(
+    folder: &ModelFolder,
+    draft: Option<&ModelFolder>,
+    files: &Files,
+    runtime: &Runtime,
+    verify: bool,
+    room: Room,
+    settings: &Settings,
+) -> Result<(Graphs, Option<DraftModel>), Error> {
     let graphs = Graphs::open(folder, files, runtime, verify, room)?;
-    let (budget, needed) = (settings.cache_bytes, room.context * graphs.cache().token_bytes());
+    let draft = draft.map(|draft| DraftModel::open(draft, folder, runtime, verify, room, graphs.vocabulary())).transpose()?;
+    let token_bytes = graphs.cache().token_bytes() + draft.as_ref().map_or(0, DraftModel::token_bytes);
+    let (budget, needed) = (settings.cache_bytes, room.context * token_bytes);
     if budget < needed {
         let megabytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         return Err(Error::Setup(format!(
@@ -243,7 +267,7 @@ fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, ro
             megabytes(needed),
         )));
     }
-    Ok(graphs)
+    Ok((graphs, draft))
 }
 
 impl Drop for Decoder {

@@ -19,8 +19,9 @@ use super::{
     prefixes::{BLOCK, Prefixes},
     searches::{Beam, Search},
     sequence::{Rank, Sequence, Times, Work},
+    speculation::{DraftModel, Speculator, cost},
 };
-use crate::engine::{drawing::Drawing, guided::Ahead, sampling::Sampler};
+use crate::engine::{Speculation, drawing::Drawing, guided::Ahead, sampling::Sampler};
 
 /// How long nothing must have been asked before the cache's memory is given back.
 const IDLE: Duration = Duration::from_secs(10);
@@ -31,9 +32,11 @@ const IDLE: Duration = Duration::from_secs(10);
 /// them hold sequences whose prompts are being run, or nothing.
 pub(super) struct Scheduler {
     pub(super) graphs: Graphs,
+    /// What drafts for it, where the folder names such a model.
+    pub(super) draft_model: Option<DraftModel>,
     eos: Arc<[u32]>,
     settings: Settings,
-    model: String,
+    pub(super) model: String,
     pub(super) rows: Vec<Option<Sequence>>,
     /// How many of the first rows decode.
     pub(super) decoding: usize,
@@ -42,7 +45,7 @@ pub(super) struct Scheduler {
     prefixes: Prefixes,
     /// Started with the first guided sequence.
     ahead: Option<Arc<Ahead>>,
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Prompt tokens that came so far: the clock of [`Rank::due`].
     taken: u64,
     came: u64,
@@ -64,7 +67,7 @@ pub(super) struct Settings {
 }
 
 impl Scheduler {
-    pub(super) fn new(graphs: Graphs, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
+    pub(super) fn new(graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
         let rows = (0..graphs.cache().rows()).map(|_| None).collect();
         Self {
             eos,
@@ -80,6 +83,7 @@ impl Scheduler {
             taken: 0,
             came: 0,
             graphs,
+            draft_model,
         }
     }
 
@@ -114,7 +118,11 @@ impl Scheduler {
             self.drop_abandoned();
             self.admit();
             self.prefill();
-            self.decode();
+            if self.speculate() {
+                self.verify();
+            } else {
+                self.decode();
+            }
             self.report();
         }
     }
@@ -126,7 +134,7 @@ impl Scheduler {
     fn report(&self) {
         let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
         gauge("quintet_text_slots_busy", self.rows.iter().flatten().count());
-        gauge("quintet_text_kv_bytes", self.graphs.cache().committed_tokens() * self.graphs.cache().token_bytes());
+        gauge("quintet_text_kv_bytes", self.graphs.cache().committed_tokens() * self.token_bytes());
         gauge("quintet_text_prefix_bytes", self.prefixes.bytes());
     }
 
@@ -142,10 +150,14 @@ impl Scheduler {
                     self.ahead = Ahead::start().map(Arc::new);
                 }
                 let ahead = self.ahead.clone();
+                let speculator = self.speculator(generation.speculation, tokens.len() + generation.max_new_tokens);
                 let drawing = Box::new(Drawing::new(&mut generation, self.graphs.vocabulary(), Arc::clone(&self.eos), &tokens, ahead));
                 counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(tokens.len() as u64);
-                let work = Work::Generate { drawing, events, scores_prompt: generation.scores_prompt, scored: Vec::new() };
+                let work = Work::Generate { drawing, events, scores_prompt: generation.scores_prompt, scored: Vec::new(), finished: None };
                 self.enqueue(tokens, generation.scope, generation.priority, work, 0, place);
+                if let Some(sequence) = self.waiting.last_mut() {
+                    sequence.speculator = speculator;
+                }
             }
             Command::Search { mut generation, beams, events, place } => {
                 let tokens = std::mem::take(&mut generation.prompt);
@@ -180,7 +192,29 @@ impl Scheduler {
         self.taken += tokens.len() as u64;
         let rank = Rank { priority, due: self.taken, number: self.came };
         let prompt = tokens.len();
-        self.waiting.push(Sequence { tokens, prompt, done: 0, scope, rank, work, reserved, place: Some(place), cached: 0, times: Times::now() });
+        self.waiting.push(Sequence {
+            tokens,
+            prompt,
+            done: 0,
+            scope,
+            rank,
+            work,
+            reserved,
+            place: Some(place),
+            cached: 0,
+            times: Times::now(),
+            speculator: None,
+        });
+    }
+
+    /// What drafts for a sequence of at most so many tokens, where something shall.
+    fn speculator(&self, speculation: Speculation, limit: usize) -> Option<Box<Speculator>> {
+        let cost = cost(self.graphs.form);
+        match (speculation, &self.draft_model) {
+            (Speculation::PromptLookup, _) => Some(Box::new(Speculator::lookup(cost, limit))),
+            (Speculation::Draft, Some(model)) => Some(Box::new(Speculator::model(cost + model.cost(), limit, model.context()))),
+            (Speculation::Draft, None) | (Speculation::Off, _) => None,
+        }
     }
 
     /// Frees the rows of sequences that nobody waits for.
@@ -233,8 +267,13 @@ impl Scheduler {
         self.decoding += 1;
     }
 
+    /// The bytes that a sequence's token takes, in the cache of what drafts for it too.
+    fn token_bytes(&self) -> usize {
+        self.graphs.cache().token_bytes() + self.draft_model.as_ref().map_or(0, DraftModel::token_bytes)
+    }
+
     fn budget(&self) -> usize {
-        self.settings.cache_bytes / self.graphs.cache().token_bytes().max(1)
+        self.settings.cache_bytes / self.token_bytes().max(1)
     }
 
     /// Gives waiting sequences rows, the first in rank first, while there are rows and memory for their prompts and some tokens.
@@ -273,11 +312,15 @@ impl Scheduler {
                 self.graphs.cache_mut().release(row);
             }
         }
+        let used = self.draft_rows();
+        if let Some(model) = &mut self.draft_model {
+            model.release_all_but(&used);
+        }
     }
 
     /// Makes memory for so many more tokens: that of free rows, then that of the sequence that is last in rank, which begins anew
     /// later. One sequence alone always fits.
-    fn make_room(&mut self, tokens: usize) {
+    pub(super) fn make_room(&mut self, tokens: usize) {
         if self.graphs.cache().committed_tokens() + tokens <= self.budget() {
             return;
         }
@@ -305,6 +348,9 @@ impl Scheduler {
             None => {
                 if let Some(mut sequence) = self.leave(row) {
                     sequence.done = 0;
+                    if let Some(speculator) = &mut sequence.speculator {
+                        speculator.restart();
+                    }
                     self.waiting.push(sequence);
                 }
             }
@@ -331,6 +377,9 @@ impl Scheduler {
             (scheduler.decoding..scheduler.rows.len()).filter(|row| rank(row).is_some()).min_by_key(rank)
         };
         let Some(row) = first(self) else { return };
+        if self.prefill_draft(row) {
+            return;
+        }
         self.find_prefix(row);
         let Some(sequence) = self.rows.get(row).and_then(Option::as_ref) else { return };
         let (done, end) = (sequence.done, sequence.prefill_end(self.settings.exact));
@@ -443,16 +492,26 @@ impl Scheduler {
         });
         self.pace.decoded(began.elapsed());
         if let Err(error) = outcome {
-            // Every sequence that was in this run has lost its place in the cache.
-            tracing::error!(%error, model = self.model, "a decode step failed");
-            let message = error.to_string();
-            while self.decoding > 0 {
-                if let Some(sequence) = self.leave(self.decoding - 1) {
-                    self.fail(sequence, Error::Runtime { doing: "decode".to_owned(), message: message.clone() });
-                }
-            }
+            self.fail_decoding(&error);
             return;
         }
+        self.end_rows(ended);
+        self.advance_searches();
+    }
+
+    /// A run of the sequences that decode has failed: each has lost its place in the cache.
+    pub(super) fn fail_decoding(&mut self, error: &Error) {
+        tracing::error!(%error, model = self.model, "a decode step failed");
+        let message = error.to_string();
+        while self.decoding > 0 {
+            if let Some(sequence) = self.leave(self.decoding - 1) {
+                self.fail(sequence, Error::Runtime { doing: "decode".to_owned(), message: message.clone() });
+            }
+        }
+    }
+
+    /// Takes sequences that have ended out of their rows, which are in ascending order.
+    pub(super) fn end_rows(&mut self, ended: Vec<usize>) {
         // From the last on, so that a gap is filled by one that goes on.
         for row in ended.into_iter().rev() {
             if !self.settings.exact {
@@ -462,6 +521,5 @@ impl Scheduler {
                 sequence.finish();
             }
         }
-        self.advance_searches();
     }
 }

@@ -10,9 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::{
     TokenScore,
     searches::{Beam, Search},
+    speculation::Speculator,
 };
 use crate::engine::{
-    Account, Event, Scored,
+    Account, Event, FinishReason, Scored,
     drawing::Drawing,
     sampling::{log_probability, top_log_probabilities},
 };
@@ -36,6 +37,8 @@ pub(super) struct Sequence {
     /// Tokens of the prompt that were found.
     pub(super) cached: usize,
     pub(super) times: Times,
+    /// What drafts its next tokens.
+    pub(super) speculator: Option<Box<Speculator>>,
 }
 
 /// Who goes first: the better priority, then who would have been done first if all prompts were worked on in the order of their
@@ -49,7 +52,7 @@ pub(super) struct Rank {
 }
 
 pub(super) enum Work {
-    Generate { drawing: Box<Drawing>, events: mpsc::Sender<Event>, scores_prompt: bool, scored: Vec<Scored> },
+    Generate { drawing: Box<Drawing>, events: mpsc::Sender<Event>, scores_prompt: bool, scored: Vec<Scored>, finished: Option<FinishReason> },
     Beam(Box<Beam>),
     Score { from: usize, scores: Vec<TokenScore>, answer: oneshot::Sender<Result<Vec<TokenScore>, Error>> },
 }
@@ -123,7 +126,7 @@ impl Sequence {
                 }
                 at + 2 >= self.tokens.len()
             }
-            Work::Generate { drawing, events, scores_prompt, scored } => {
+            Work::Generate { drawing, events, scores_prompt, scored, finished } => {
                 if *scores_prompt && at + 1 < self.prompt {
                     if scored.len() == at {
                         let token = self.tokens.get(at + 1).copied().unwrap_or(0);
@@ -161,19 +164,28 @@ impl Sequence {
                 counter!("quintet_text_tokens_total", "model" => model.to_owned(), "kind" => "completion").increment(1);
                 // The channel has room for every event; it fails only where the client has gone.
                 let sent = if step.is_text { events.try_send(Event::Token(step.drawn)).is_ok() } else { true };
-                if let Some(reason) = step.finish {
-                    let account = account(drawing.generated(), self.cached, &self.times);
-                    drop(events.try_send(Event::Finished(reason, account)));
-                }
+                *finished = step.finish;
                 step.finish.is_some() || !sent
             }
         }
     }
 
-    /// Answers where the answer comes at the end.
+    /// Notes how many tokens of its draft were what was drawn.
+    pub(super) fn settle(&mut self, accepted: usize) {
+        if let (Some(speculator), Work::Generate { events, .. }) = (&mut self.speculator, &self.work) {
+            drop(events.try_send(Event::Drafted(speculator.settle(accepted))));
+        }
+    }
+
+    /// Answers what comes at the end.
     pub(super) fn finish(self) {
-        if let Work::Score { scores, answer, .. } = self.work {
-            drop(answer.send(Ok(scores)));
+        match self.work {
+            Work::Score { scores, answer, .. } => drop(answer.send(Ok(scores))),
+            Work::Generate { drawing, events, finished: Some(reason), .. } => {
+                let account = account(drawing.generated(), self.cached, &self.times);
+                drop(events.try_send(Event::Finished(reason, account)));
+            }
+            Work::Generate { .. } | Work::Beam(_) => (),
         }
     }
 
@@ -186,7 +198,7 @@ impl Sequence {
         sampler.mark(token);
         let work = Work::Beam(Box::new(Beam { search: beam.search, index, sampler, candidates: None }));
         let times = Times { first_token: self.times.first_token.or(Some(now)), latest_token: Some(now), ..self.times };
-        Some(Self { tokens, work, reserved: 0, place: None, scope: Arc::clone(&self.scope), times, ..*self })
+        Some(Self { tokens, work, reserved: 0, place: None, scope: Arc::clone(&self.scope), times, speculator: None, ..*self })
     }
 
     pub(super) fn fail(self, error: Error) {

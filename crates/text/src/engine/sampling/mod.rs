@@ -234,6 +234,11 @@ impl Sampler {
     }
 }
 
+/// The likeliest token of these logits, the first of equals; none where no logit is a number above minus infinity.
+pub fn likeliest_token(logits: &[f32]) -> Option<u32> {
+    first_of_highest(logits)
+}
+
 fn rule_out(tokens: impl Iterator<Item = u32>, scores: &mut [f32]) {
     for token in tokens {
         if let Some(score) = scores.get_mut(token as usize) {

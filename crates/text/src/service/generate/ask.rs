@@ -1,12 +1,13 @@
 use quintet_proto::text::v1::{
-    BeamSearch, BeamStopping as StoppingMessage, GenerateRequest, Sampling as SamplingMessage, Stopping, guide::Guide as GuideMessage,
+    BeamSearch, BeamStopping as StoppingMessage, GenerateRequest, Sampling as SamplingMessage, Speculation as SpeculationMessage, Stopping,
+    guide::Guide as GuideMessage,
 };
 use quintet_serving::error::Checks;
 
 use crate::{
-    Error,
+    DefaultSpeculation, Error,
     engine::{
-        GenerationDefaults,
+        GenerationDefaults, Speculation,
         decoder::{BeamStopping, Beams},
         guided::Guide,
         sampling::Sampling,
@@ -40,6 +41,7 @@ pub(super) struct Ask {
     pub(super) best_of: usize,
     pub(super) beams: Option<Beams>,
     pub(super) guide: Option<Guide>,
+    pub(super) speculation: Speculation,
     /// Whether log-probabilities are reported, and with how many of the likeliest tokens.
     pub(super) logprobs: bool,
     pub(super) top: usize,
@@ -53,6 +55,10 @@ pub(super) struct Able<'a> {
     pub(super) vocabulary: usize,
     /// The most beams of a search; none where prompt and text are not one sequence.
     pub(super) beams: Option<usize>,
+    /// Whether another model drafts for it.
+    pub(super) has_draft: bool,
+    /// The service's own setting.
+    pub(super) speculation: DefaultSpeculation,
 }
 
 impl Ask {
@@ -84,6 +90,7 @@ impl Ask {
         checks.require(guide.is_none() || !stopping.ignore_eos, "stopping.ignore_eos", || {
             "a guided text ends where it is complete: set one of the two".to_owned()
         });
+        let speculation = speculation(request, able, &mut checks);
         let sampling = sampling(request.sampling.as_ref(), able, &mut checks);
         checks.finish().map_err(Error::Invalid)?;
         Ok(Self {
@@ -94,6 +101,7 @@ impl Ask {
             best_of: best_of as usize,
             beams,
             guide,
+            speculation,
             logprobs: request.logprobs,
             top: request.top_logprobs as usize,
             echo: request.echo,
@@ -150,6 +158,28 @@ fn beams(search: &BeamSearch, request: &GenerateRequest, able: Able<'_>, checks:
         StoppingMessage::Unspecified | StoppingMessage::Estimate => BeamStopping::Estimate,
     };
     Beams { width, length_penalty, stopping }
+}
+
+/// Where drafts come from: what the request says, else what the service's setting says, as far as the model can.
+fn speculation(request: &GenerateRequest, able: Able<'_>, checks: &mut Checks) -> Speculation {
+    let (is_decoder, searches) = (able.beams.is_some(), request.beam_search.is_some());
+    let asked = SpeculationMessage::try_from(request.speculation);
+    checks.require(asked.is_ok(), "speculation", || format!("{}: no such speculation: 0 to 3 are", request.speculation));
+    let asked = asked.unwrap_or_default();
+    let drafts = matches!(asked, SpeculationMessage::PromptLookup | SpeculationMessage::Draft);
+    checks.require(!drafts || is_decoder, "speculation", || "an encoder-decoder's texts are not drafted".to_owned());
+    checks.require(!drafts || !searches, "speculation", || "not with beam_search: nothing is drawn".to_owned());
+    checks.require(asked != SpeculationMessage::Draft || able.has_draft || !is_decoder, "speculation", || {
+        "SPECULATION_DRAFT: the model's folder names no draft model; SPECULATION_PROMPT_LOOKUP needs none".to_owned()
+    });
+    match (asked, able.speculation) {
+        _ if !is_decoder || searches => Speculation::Off,
+        (SpeculationMessage::None, _) | (SpeculationMessage::Unspecified, DefaultSpeculation::Off) => Speculation::Off,
+        (SpeculationMessage::PromptLookup, _) | (SpeculationMessage::Unspecified, DefaultSpeculation::PromptLookup) => Speculation::PromptLookup,
+        (SpeculationMessage::Draft, _) => Speculation::Draft,
+        (SpeculationMessage::Unspecified, DefaultSpeculation::Auto) if able.has_draft => Speculation::Draft,
+        (SpeculationMessage::Unspecified, DefaultSpeculation::Auto) => Speculation::Off,
+    }
 }
 
 fn guide(guide: Option<&GuideMessage>, checks: &mut Checks) -> Option<Guide> {

@@ -28,8 +28,7 @@ impl TextService {
         let started = self.start(request).await?;
         let mut wholes: Vec<Whole> = try_join_all(started.texts.into_iter().map(texts::Text::whole)).await?;
         let mut usage = Usage { prompt_tokens: started.prompt_tokens, ..Usage::default() };
-        usage.completion_tokens = wholes.iter().map(|whole| whole.end.completion_tokens).sum();
-        usage.cached_prompt_tokens = wholes.iter().map(|whole| whole.end.cached_tokens).max().unwrap_or(0);
+        wholes.iter().for_each(|whole| whole.end.add_to(&mut usage));
         if wholes.len() > started.n {
             // The likeliest by token first; equals in the order of their streams.
             wholes.sort_by(|a, b| b.mean_log_probability().total_cmp(&a.mean_log_probability()));
@@ -110,8 +109,7 @@ impl TextService {
                             ..GenerateStreamResponse::default()
                         };
                         if let Some(end) = end {
-                            usage.completion_tokens += end.completion_tokens;
-                            usage.cached_prompt_tokens = usage.cached_prompt_tokens.max(end.cached_tokens);
+                            end.add_to(&mut usage);
                             left -= 1;
                             message.finish_reason = end.reason.into();
                             message.timings = Some(end.timings);

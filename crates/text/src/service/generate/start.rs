@@ -38,9 +38,13 @@ impl TextService {
         let able = match engine {
             Engine::Decoder(decoder) => {
                 let info = decoder.info();
-                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams: Some(info.slots) }
+                let has_draft = info.draft.is_some();
+                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams: Some(info.slots), has_draft, speculation: self.speculation }
             }
-            Engine::Seq2Seq(pair) => Able { defaults: &pair.info().defaults, vocabulary: pair.info().vocabulary, beams: None },
+            Engine::Seq2Seq(pair) => {
+                let info = pair.info();
+                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams: None, has_draft: false, speculation: self.speculation }
+            }
             Engine::Encoder(_) => return Err(changed_kind(&loaded)),
         };
         let ask = Ask::new(&request, able)?;
@@ -91,6 +95,7 @@ impl TextService {
             constraint: constraint.as_ref().map(Constraint::fork),
             log_probabilities: reported.then_some(ask.top),
             scores_prompt: ask.echo && ask.logprobs && stream == 0,
+            speculation: ask.speculation,
             scope: Arc::clone(&scope),
             priority: call.priority,
         };

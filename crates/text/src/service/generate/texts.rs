@@ -1,12 +1,12 @@
 use std::{sync::Arc, time::Instant};
 
 use quintet_onnx::Loaded;
-use quintet_proto::text::v1::{FinishReason as FinishMessage, Timings, TokenLogprob};
+use quintet_proto::text::v1::{FinishReason as FinishMessage, Timings, TokenLogprob, Usage};
 use tokio::sync::mpsc;
 
 use crate::{
     Error,
-    engine::{Account, Engine, Event, FinishReason, Scored, Tokens, sampling::Drawn, stop::StopMatcher},
+    engine::{Account, Drafts, Engine, Event, FinishReason, Scored, Tokens, sampling::Drawn, stop::StopMatcher},
     tokenizer::Decoding,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct Text {
     generated: u32,
     /// What it took until its first token, and when that came.
     begun: Option<(Account, Instant)>,
+    drafts: Drafts,
     /// What the text begins with before anything is generated.
     beginning: String,
     /// The bytes of tokens, where log-probabilities are reported.
@@ -44,6 +45,7 @@ pub(super) struct End {
     pub(super) reason: FinishMessage,
     pub(super) completion_tokens: u32,
     pub(super) cached_tokens: u32,
+    pub(super) drafts: Drafts,
     pub(super) timings: Timings,
 }
 
@@ -85,6 +87,7 @@ impl Text {
             min_new_tokens: min_new_tokens as u32,
             generated: 0,
             begun: None,
+            drafts: Drafts::default(),
             beginning: String::new(),
             tokens: None,
             prompt: Vec::new(),
@@ -137,6 +140,7 @@ impl Text {
                 Event::Prompt(scored) => piece.prompt_logprobs = self.prompt_logprobs(&scored),
                 Event::Begun(account) => self.begun = Some((account, Instant::now())),
                 Event::Token(token) => drawn.push(token),
+                Event::Drafted(drafts) => self.drafts = drafts,
                 Event::Finished(reason, account) => {
                     end = Some((reason, account));
                     break;
@@ -185,7 +189,7 @@ impl Text {
             FinishReason::Eos => FinishMessage::Eos,
             FinishReason::Length => FinishMessage::Length,
         };
-        piece.end = Some(End::new(reason, &account));
+        piece.end = Some(End::new(reason, &account, self.drafts));
         Ok(piece)
     }
 
@@ -193,7 +197,7 @@ impl Text {
     fn stopped(&mut self, mut piece: Piece) -> Piece {
         self.events.close();
         let account = self.begun.map(|(account, at)| Account { generated: self.generated as usize, decode: at.elapsed(), ..account });
-        piece.end = Some(End::new(FinishMessage::Stop, &account.unwrap_or_default()));
+        piece.end = Some(End::new(FinishMessage::Stop, &account.unwrap_or_default(), self.drafts));
         piece
     }
 
@@ -217,12 +221,20 @@ impl Text {
 }
 
 impl End {
-    fn new(reason: FinishMessage, account: &Account) -> Self {
+    /// Counts the text's tokens among those of its request.
+    pub(super) fn add_to(&self, usage: &mut Usage) {
+        usage.completion_tokens += self.completion_tokens;
+        usage.cached_prompt_tokens = usage.cached_prompt_tokens.max(self.cached_tokens);
+        usage.drafted_tokens += self.drafts.drafted as u32;
+        usage.accepted_tokens += self.drafts.accepted as u32;
+    }
+
+    fn new(reason: FinishMessage, account: &Account, drafts: Drafts) -> Self {
         let timings = Timings {
             queue_seconds: account.queued.as_secs_f64(),
             prefill_seconds: account.prefill.as_secs_f64(),
             decode_seconds: account.decode.as_secs_f64(),
         };
-        Self { reason, completion_tokens: account.generated as u32, cached_tokens: account.cached as u32, timings }
+        Self { reason, completion_tokens: account.generated as u32, cached_tokens: account.cached as u32, drafts, timings }
     }
 }
