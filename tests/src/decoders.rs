@@ -50,7 +50,7 @@ async fn served(settings: &[&str]) -> (Process, TextServiceClient<Channel>) {
     (process, client)
 }
 
-fn greedy(model: &str, prompt_ids: &[u32], tokens: u32) -> GenerateRequest {
+pub(crate) fn greedy(model: &str, prompt_ids: &[u32], tokens: u32) -> GenerateRequest {
     GenerateRequest {
         model: model.to_owned(),
         prompt_ids: prompt_ids.to_vec(),
@@ -61,11 +61,11 @@ fn greedy(model: &str, prompt_ids: &[u32], tokens: u32) -> GenerateRequest {
     }
 }
 
-fn ids(answer: &GenerateResponse) -> Vec<u32> {
+pub(crate) fn ids(answer: &GenerateResponse) -> Vec<u32> {
     answer.logprobs.iter().map(|token| token.id).collect()
 }
 
-fn bits(answer: &GenerateResponse) -> Vec<(u32, u32)> {
+pub(crate) fn bits(answer: &GenerateResponse) -> Vec<(u32, u32)> {
     answer.logprobs.iter().map(|token| (token.id, token.logprob.unwrap().to_bits())).collect()
 }
 

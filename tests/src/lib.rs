@@ -44,6 +44,8 @@ mod security;
 #[cfg(test)]
 mod setup;
 #[cfg(test)]
+mod speculation;
+#[cfg(test)]
 mod telemetry;
 #[cfg(test)]
 mod text;

@@ -16,7 +16,7 @@ use quintet_proto::{
         evaluation_service_client::EvaluationServiceClient,
     },
     image::v1::{GenerateRequest as ImageRequest, image_service_client::ImageServiceClient},
-    text::v1::{EmbedRequest, GenerateRequest, Stopping, text_service_client::TextServiceClient},
+    text::v1::{EmbedRequest, GenerateRequest, Speculation, Stopping, text_service_client::TextServiceClient},
     tokenization::v1::{CountTokensRequest, EncodeInput, tokenization_service_client::TokenizationServiceClient},
 };
 use tokio::sync::mpsc;
@@ -47,6 +47,8 @@ async fn each_documented_metric_exists_and_moves_and_each_that_exists_is_documen
     let use_all = async |round: u32| {
         let mut text = TextServiceClient::new(channel.clone());
         text.generate(write(5)).await.unwrap();
+        let again = GenerateRequest { prompt: "And Moses said unto Aaron, ".repeat(4), ..write(20) };
+        text.generate(GenerateRequest { speculation: Speculation::PromptLookup.into(), ..again }).await.unwrap();
         text.generate(GenerateRequest { model: "restore-case".into(), ..write(5) }).await.unwrap();
         // The same again, and so from the cache.
         for _ in 0..2 {

@@ -131,6 +131,8 @@ impl Decoder {
             check_tokenizers(folder, draft)?;
         }
         let files = Files::of(folder)?;
+        // What is drafted decides how tokens are run.
+        let is_invariant = files.batch_invariant && draft.map(Files::of).transpose()?.is_none_or(|files| files.batch_invariant);
         let shape = ModelShape::read(folder)?;
         let defaults = super::generation::read_defaults(folder)?;
         // Room for every waiting sequence and a few raw runs; places are taken before, so this never fills.
@@ -146,7 +148,7 @@ impl Decoder {
             max_token_gap: Duration::from_secs_f64(config.max_token_gap_ms / 1e3),
             cache_bytes: (config.kv_cache_mb * f64::from(1 << 20)) as usize,
             prefix_bytes: config.prefix_cache_mb << 20,
-            exact: config.exact && files.batch_invariant,
+            exact: config.exact && is_invariant,
         };
         let name = folder.name.clone();
         let thread = std::thread::Builder::new()

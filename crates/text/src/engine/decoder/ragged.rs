@@ -81,7 +81,8 @@ impl Graphs {
         for indices in [steps, others] {
             for run in self.runs(extensions, indices) {
                 let together: Vec<Extension> = run.iter().filter_map(|index| extensions.get(*index).cloned()).collect();
-                let mut places = run.iter().zip(&together).flat_map(|(index, extension)| (0..extension.tokens.len()).map(move |place| (*index, place)));
+                let mut places =
+                    run.iter().zip(&together).flat_map(|(index, extension)| (0..extension.tokens.len()).map(move |place| (*index, place)));
                 self.extend_together(&together, |logits| {
                     if let Some((index, place)) = places.next() {
                         each(index, place, logits);

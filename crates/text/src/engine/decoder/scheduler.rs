@@ -118,8 +118,9 @@ impl Scheduler {
             self.drop_abandoned();
             self.admit();
             self.prefill();
+            let began = Instant::now();
             if self.speculate() {
-                self.verify();
+                self.verify(began);
             } else {
                 self.decode();
             }

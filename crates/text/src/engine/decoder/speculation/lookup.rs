@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 /// The shortest end of a text that is looked for in it, and the longest that matters.
 pub(super) const SHORTEST: usize = 2;
-pub(super) const LONGEST: usize = 5;
+pub(super) const LONGEST: usize = 8;
 
 /// Places that a search looks at, the latest first.
 const DEPTH: usize = 32;

@@ -18,7 +18,8 @@ impl Scheduler {
 
     /// Runs the next token of every sequence that decodes, and behind it what is drafted: each one's tokens are drawn one after the
     /// other for as long as they are what was drafted. The keys and values of the rest are written over by what comes.
-    pub(in super::super) fn verify(&mut self) {
+    /// The drafts were begun at `began`, which counts for the time between two tokens.
+    pub(in super::super) fn verify(&mut self, began: Instant) {
         let grows = |scheduler: &Self| {
             let rows = scheduler.rows.iter().take(scheduler.decoding).enumerate();
             let of = |(row, sequence): (usize, &Option<Sequence>)| {
@@ -34,7 +35,6 @@ impl Scheduler {
             return;
         }
         histogram!("quintet_text_batch_size", "model" => self.model.clone()).record(extensions.len() as f64);
-        let began = Instant::now();
         let (rows, model, searches) = (&mut self.rows, &self.model, &self.searches);
         let (mut ended, mut goes_on, mut accepted) = (Vec::new(), true, vec![0; extensions.len()]);
         let outcome = self.graphs.extend(&extensions, |index, place, logits| {
