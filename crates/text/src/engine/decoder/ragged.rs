@@ -95,12 +95,13 @@ impl Graphs {
 
     /// Which of these extensions can share a run: those with one new token each, or those with several.
     fn runs(&self, extensions: &[Extension], indices: Vec<usize>) -> Vec<Vec<usize>> {
-        let of = |index: &usize| extensions.get(*index);
-        let width = indices.iter().filter_map(of).map(|extension| extension.tokens.len()).max().unwrap_or(0);
-        let fits = indices.iter().filter_map(of).all(|extension| extension.past + width <= self.cache.capacity());
         if indices.is_empty() {
             return Vec::new();
         }
+        let of = |index: &usize| extensions.get(*index);
+        let width = indices.iter().filter_map(of).map(|extension| extension.tokens.len()).max().unwrap_or(0);
+        // The attention wants room for the widest of a run behind every row's past.
+        let fits = indices.iter().filter_map(of).all(|extension| extension.past + width <= self.cache.capacity());
         if self.form == Form::Packed && self.stepping().takes.query_seqlens && fits {
             return vec![indices];
         }

@@ -174,11 +174,10 @@ fn speculation(request: &GenerateRequest, able: Able<'_>, checks: &mut Checks) -
     });
     match (asked, able.speculation) {
         _ if !is_decoder || searches => Speculation::Off,
-        (SpeculationMessage::None, _) | (SpeculationMessage::Unspecified, DefaultSpeculation::Off) => Speculation::Off,
         (SpeculationMessage::PromptLookup, _) | (SpeculationMessage::Unspecified, DefaultSpeculation::PromptLookup) => Speculation::PromptLookup,
         (SpeculationMessage::Draft, _) => Speculation::Draft,
         (SpeculationMessage::Unspecified, DefaultSpeculation::Auto) if able.has_draft => Speculation::Draft,
-        (SpeculationMessage::Unspecified, DefaultSpeculation::Auto) => Speculation::Off,
+        (SpeculationMessage::None | SpeculationMessage::Unspecified, _) => Speculation::Off,
     }
 }
 

@@ -74,9 +74,13 @@ mod tests {
             lengths.push(length);
         }
         assert_eq!(lengths, [1, 3, 10, 16]);
-        acceptance.note(16, 0);
-        let shorter = acceptance.length(0.25, 16);
-        assert!((1..16).contains(&shorter), "{shorter}");
+        let mut lengths = vec![16];
+        for _ in 0..20 {
+            acceptance.note(16, 0);
+            lengths.push(acceptance.length(0.25, 16));
+        }
+        assert!(lengths.is_sorted_by(|longer, shorter| longer >= shorter), "{lengths:?}");
+        assert_eq!(lengths.last(), Some(&0), "{lengths:?}");
         assert_eq!(acceptance.length(0.25, 0), 0, "where there is no room there is no draft");
     }
 
