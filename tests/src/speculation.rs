@@ -188,7 +188,7 @@ async fn whatever_runs_beside_it_a_sequence_with_drafts_has_the_bits_of_its_solo
             let temperature = if seed % 4 == 0 { 0.0 } else { 1.0 };
             let speculation = match (model, seed % 5) {
                 (_, 4) => Speculation::None,
-                ("good" | "bad", 0..3) => Speculation::Draft,
+                ("good" | "bad", 0..=2) => Speculation::Draft,
                 _ => Speculation::PromptLookup,
             };
             let request = if speculation == Speculation::Draft { free(model, seed, temperature) } else { of_few_tokens(model, seed, temperature) };

@@ -16,7 +16,7 @@ use quintet_proto::{
         evaluation_service_client::EvaluationServiceClient,
     },
     image::v1::{GenerateRequest as ImageRequest, image_service_client::ImageServiceClient},
-    text::v1::{EmbedRequest, GenerateRequest, Speculation, Stopping, text_service_client::TextServiceClient},
+    text::v1::{EmbedRequest, GenerateRequest, Sampling, Speculation, Stopping, text_service_client::TextServiceClient},
     tokenization::v1::{CountTokensRequest, EncodeInput, tokenization_service_client::TokenizationServiceClient},
 };
 use tokio::sync::mpsc;
@@ -47,8 +47,10 @@ async fn each_documented_metric_exists_and_moves_and_each_that_exists_is_documen
     let use_all = async |round: u32| {
         let mut text = TextServiceClient::new(channel.clone());
         text.generate(write(5)).await.unwrap();
-        let again = GenerateRequest { prompt: "And Moses said unto Aaron, ".repeat(4), ..write(20) };
-        text.generate(GenerateRequest { speculation: Speculation::PromptLookup.into(), ..again }).await.unwrap();
+        // A text of one token over and over.
+        let sampling = Sampling { logit_bias: [(300, 100.0)].into(), ..Sampling::default() };
+        let over_and_over = GenerateRequest { prompt: String::new(), prompt_ids: vec![300; 10], sampling: Some(sampling), ..write(20) };
+        text.generate(GenerateRequest { speculation: Speculation::PromptLookup.into(), ..over_and_over }).await.unwrap();
         text.generate(GenerateRequest { model: "restore-case".into(), ..write(5) }).await.unwrap();
         // The same again, and so from the cache.
         for _ in 0..2 {
