@@ -40,15 +40,16 @@ def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True, half: 
         graph.weight("cos", anatomy.rotary[0])
         graph.weight("sin", anatomy.rotary[1])
 
-    x = _embedded(graph, anatomy)
+    x = _embedded(graph, anatomy, weights)
     for index, block in enumerate(anatomy.blocks):
         x = _block(graph, x, index, block, anatomy, weights, ragged)
     _logits(graph, x, anatomy, weights)
     return graph
 
 
-def _embedded(graph: Graph, anatomy: Anatomy) -> str:
-    x = graph.node("Gather", [graph.weight("embedding", anatomy.embedding), "input_ids"], "embedded", axis=0)
+def _embedded(graph: Graph, anatomy: Anatomy, weights: Weights) -> str:
+    shared = anatomy.tied and weights.embedding is weights.head
+    x = weights.embedding.rows(graph, "input_ids", "head" if shared else "embedding", anatomy.embedding)
     if anatomy.embedding_scale is not None:
         scale = graph.weight("embedding_scale", torch.tensor(anatomy.embedding_scale))
         x = graph.node("Mul", [x, scale], "embedded.scaled")

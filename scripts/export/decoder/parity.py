@@ -38,9 +38,10 @@ def truth(model, texts: list[list[int]]) -> Logits:
 
 @torch.no_grad()
 def degrade(model, weights: Weights) -> None:
-    """Gives torch the matrices that the graph has. The embedding keeps its own, also where the head shared it."""
-    head = model.get_output_embeddings()
+    """Gives torch the matrices that the graph has. The head and the embedding come apart, also where they were one."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     head.weight = torch.nn.Parameter(weights.head.seen(head.weight).clone())
+    embedding.weight.copy_(weights.embedding.seen(embedding.weight))
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
             module.weight.copy_(weights.layers.seen(module.weight))

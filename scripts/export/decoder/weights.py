@@ -1,5 +1,5 @@
 """The forms in which a graph holds its matrices. A form is a class with two methods: `linear` adds a layer to a graph, `seen` gives
-the matrix as that layer multiplies with it, for comparison with torch."""
+the matrix as that layer multiplies with it, for comparison with torch. Those that can hold an embedding have a third, `rows`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,17 @@ class Form(Protocol):
         """The matrix [out, in] with what the form loses."""
 
 
+class Table(Form, Protocol):
+    def rows(self, graph: Graph, ids: str, name: str, matrix: torch.Tensor) -> str:
+        """Looks up the rows of a matrix that `ids` name, and returns the name of the output. What is written as `NAME.…` is what
+        `linear` writes under the same name: an embedding that is the head's matrix too is held once."""
+
+
 class Full:
     """Floating point, of as many bits as the graph's other numbers."""
+
+    def rows(self, graph: Graph, ids: str, name: str, matrix: torch.Tensor) -> str:
+        return graph.node("Gather", [graph.weight("embedding", matrix), ids], "embedded", axis=0)
 
     def linear(self, graph: Graph, x: str, name: str, linear: Linear) -> str:
         weight = graph.weight(f"{name}.weight", linear.weight.T)
@@ -54,6 +63,22 @@ class Blockwise:
         inputs = [x, graph.constant(f"{name}.weight", values), graph.constant(f"{name}.scales", graph.rounded(scales))]
         attributes = {"K": columns, "N": rows, "bits": self.bits, "block_size": self._block(columns), "accuracy_level": 4}
         return _biased(graph, linear, name, lambda out: graph.node("MatMulNBits", inputs, out, "com.microsoft", **attributes))
+
+    def rows(self, graph: Graph, ids: str, name: str, matrix: torch.Tensor) -> str:
+        if self.bits != 8:
+            raise Unsupported(f"an embedding of {self.bits} bits: must be 8")
+        values, scales = self._quantised(matrix)
+        padded = values.shape[1] * values.shape[2]
+        # Lookup and product want other shapes of the same bytes.
+        shape = graph.constant("embedding.shape", numpy.array([len(values), padded], "i8"))
+        flat = graph.node("Reshape", [graph.constant(f"{name}.weight", values), shape], "embedding.flat")
+        inputs = [flat, ids, graph.constant(f"{name}.scales", scales)]
+        attributes = {"bits": 8, "block_size": values.shape[2], "quantize_axis": 1, "gather_axis": 0}
+        x = graph.node("GatherBlockQuantized", inputs, "embedded", "com.microsoft", **attributes)
+        if padded == matrix.shape[1]:
+            return x
+        cut = [graph.constant(f"embedding.{part}", numpy.array([value], "i8")) for part, value in (("start", 0), ("end", matrix.shape[1]), ("axis", 1))]
+        return graph.node("Slice", [x, *cut], "embedded.cut")
 
     def seen(self, weight: torch.Tensor) -> torch.Tensor:
         values, scales = self._quantised(weight)
@@ -145,10 +170,11 @@ def _biased(graph: Graph, linear: Linear, name: str, multiply) -> str:
 
 @dataclasses.dataclass
 class Weights:
-    """The form of the layers' matrices, and that of the matrix that gives the logits."""
+    """The forms of the layers' matrices, of the matrix that gives the logits, and of the embedding."""
 
     layers: Form
     head: Form
+    embedding: Table
 
 
 NAMES = ["fp32", "fp16", "int8", "int4", "w8a8", "w8a8-dynamic"]
@@ -160,16 +186,18 @@ DEPENDENT = ["w8a8-dynamic"]
 
 def named(name: str, block: int = 32) -> Weights:
     """The choice behind `--weights`."""
+    # One object for both: where they are one matrix, that is written once.
+    byte = Blockwise(8, 32)
     if name in ("fp32", "fp16"):
-        return Weights(Full(), Full())
+        return Weights(Full(), Full(), Full())
     if name == "int8":
-        return Weights(Blockwise(8, block), Blockwise(8, 32))
+        return Weights(Blockwise(8, block), byte, byte)
     if name == "int4":
         # The logits are what 4 bits would hurt first.
-        return Weights(Blockwise(4, block), Blockwise(8, 32))
+        return Weights(Blockwise(4, block), byte, byte)
     if name == "w8a8":
         form = Rowwise()
-        return Weights(form, form)
+        return Weights(form, form, Full())
     if name == "w8a8-dynamic":
-        return Weights(Dynamic(), Dynamic())
+        return Weights(Dynamic(), Dynamic(), Full())
     raise Unsupported(f"weights {name!r}: must be one of {', '.join(NAMES)}")
