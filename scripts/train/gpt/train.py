@@ -1,139 +1,150 @@
-"""Trains the decoder on the King James Bible; resumable, with the budget in CPU seconds.
+"""Trains the decoder on what `prepare.py` wrote, against the clock, and saves a Hugging Face checkpoint.
 
-    python scripts/train/gpt/train.py --cpu-seconds 2400
+    python scripts/train/gpt/train.py --device cuda --seconds 250
+
+The learning rate follows the time, so that any budget ends annealed; what is saved is the best checkpoint by validation loss.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
-import pathlib
 import time
 
-import tokenizers
-import torch
-from torch.nn import functional as F
+BEGUN = time.monotonic()
 
-import kjv
-from model import Decoder, Shape
+import argparse  # noqa: E402
+import json  # noqa: E402
+import pathlib  # noqa: E402
+import sys  # noqa: E402
+
+import numpy  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from annealing import Best, Clock, Optimizers  # noqa: E402
 
 END = "<|endoftext|>"
+# Windows of each source that validation looks at.
+VALIDATION_WINDOWS = 80
 
 
-def train_tokenizer(texts: list[str], size: int) -> tokenizers.Tokenizer:
-    """A byte-level BPE tokenizer trained on `texts`; id 0 is the end of a text."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+def new_model(options: argparse.Namespace, vocabulary: int) -> transformers.LlamaForCausalLM:
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary, hidden_size=options.width, intermediate_size=options.feed_forward, num_hidden_layers=options.layers,
+        num_attention_heads=options.width // 64, num_key_value_heads=2, head_dim=64, max_position_embeddings=options.context,
+        rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=None, attn_implementation="sdpa",
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    for module in [model.model.embed_tokens, *(part for layer in model.model.layers for part in (layer.self_attn.o_proj, layer.mlp.down_proj))]:
+        module.register_forward_hook(lambda module, _, output: F.dropout(output, options.dropout, module.training))
+    return model
 
 
-def encode(tokenizer: tokenizers.Tokenizer, texts: list[str]) -> torch.Tensor:
-    """All texts after each other, each behind the end-of-text token."""
-    end = tokenizer.token_to_id(END)
-    ids = [token for encoding in tokenizer.encode_batch(texts) for token in [end, *encoding.ids]]
-    return torch.tensor(ids + [end])
+def windows(tokens: torch.Tensor, starts: torch.Tensor, context: int) -> torch.Tensor:
+    """[n, context + 1] tokens, from each start on."""
+    return tokens[starts[:, None] + torch.arange(context + 1, device=tokens.device)]
 
 
-def learning_rate(progress: float) -> float:
-    """A share of the peak: warm-up over 2 %, then flat, then down to zero over the last 40 %."""
-    return min(1.0, progress / 0.02, (1.0 - progress) / 0.4)
+def epochs(tokens: torch.Tensor, context: int, batch: int):
+    """Batches of windows without end; within an epoch each token comes once, from one epoch to the next windows begin elsewhere."""
+    while True:
+        offset = int(torch.randint(0, context, ()))
+        count = (len(tokens) - offset - 1) // context
+        order = torch.randperm(count, device=tokens.device) * context + offset
+        for begin in range(0, count - batch + 1, batch):
+            yield windows(tokens, order[begin : begin + batch], context)
+
+
+def loss_of(model, batch: torch.Tensor) -> torch.Tensor:
+    """Nats a token."""
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16):
+        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+    return F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
 
 
 @torch.no_grad()
-def bits_per_byte(model: Decoder, tokenizer: tokenizers.Tokenizer, texts: list[str], stride: int | None = None) -> float:
-    """Bits per byte over whole texts: each token is predicted once, in windows of the context with the given stride."""
+def validate(model, parts: dict[str, torch.Tensor], context: int, batch: int) -> dict[str, float]:
+    """Nats a token of each source's validation part, over windows that do not overlap."""
     model.eval()
-    context = model.shape.context
-    stride = stride or context // 2
-    nats, size = 0.0, 0
-    for text in texts:
-        ids = torch.tensor([tokenizer.token_to_id(END), *tokenizer.encode(text).ids])
-        size += len(text.encode())
-        done = 1
-        while done < len(ids):
-            end = min(len(ids), context if done == 1 else done + stride)
-            begin = max(0, end - context)
-            window = ids[begin:end]
-            logits = model(window[None, :-1])[0]
-            losses = F.cross_entropy(logits, window[1:], reduction="none")
-            nats += losses[done - begin - 1 :].double().sum().item()
-            done = end
+    losses = {}
+    for name, tokens in parts.items():
+        count = min(VALIDATION_WINDOWS, (len(tokens) - 1) // context)
+        starts = torch.arange(count, device=tokens.device) * context
+        rows = [loss_of(model, windows(tokens, chunk, context)) * len(chunk) for chunk in starts.split(batch)]
+        losses[name] = float(sum(rows) / count)
     model.train()
-    return nats / math.log(2) / size
+    return losses
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--cache", type=pathlib.Path, default=pathlib.Path.home() / ".cache/quintet-train")
-    arguments.add_argument("--cpu-seconds", type=float, default=2400)
-    arguments.add_argument("--batch", type=int, default=8)
-    arguments.add_argument("--dropout", type=float, default=0.1)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--seconds", type=float, default=7200, help="by the wall clock, all told")
+    arguments.add_argument("--reserve", type=float, default=10, help="of these, for saving")
+    arguments.add_argument("--batch", type=int, default=96)
+    arguments.add_argument("--context", type=int, default=512)
+    arguments.add_argument("--width", type=int, default=512)
+    arguments.add_argument("--feed-forward", type=int, default=1376)
+    arguments.add_argument("--layers", type=int, default=8)
+    arguments.add_argument("--dropout", type=float, default=0.2)
+    arguments.add_argument("--decay", type=float, default=0.1)
+    arguments.add_argument("--validations", type=int, default=10)
     arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    folder = options.cache / "gpt-kjv"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = options.cache / "gpt-english"
+    with numpy.load(folder / "tokens.npz") as archive:
+        parts = {name: torch.from_numpy(archive[name].astype("i8")).to(options.device) for name in archive}
+    tokens = parts.pop("train")
+    parts = {name.partition(".")[2]: part for name, part in parts.items()}
+    vocabulary = len(json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"])
 
-    shape = Shape()
-    train, held_out = kjv.split()
-    tokenizer = train_tokenizer(train, shape.vocabulary)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    tokens = encode(tokenizer, train)
-    print(f"{len(tokens)} training tokens, {sum(len(t.encode()) for t in train) / len(tokens):.2f} bytes each", flush=True)
+    model = new_model(options, vocabulary).to(options.device).train()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{parameters:,} parameters, {len(tokens):,} tokens; ready after {time.monotonic() - BEGUN:.1f} s", flush=True)
+    optimizers = Optimizers(model, matrix_rate=0.02, rate=0.003, decay=options.decay)
+    best, batches = Best(), epochs(tokens, options.context, options.batch)
+    clock, step, validated, curve = Clock(BEGUN + options.seconds - options.reserve), 0, 0, []
 
-    model = Decoder(shape, options.dropout)
-    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embedding" not in name]
-    others = [p for name, p in model.named_parameters() if p.dim() != 2 or "embedding" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01, adjust_lr_fn="original"),
-        torch.optim.AdamW(others, lr=0.003, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    checkpoint = folder / "checkpoint.pt"
-    spent, step = 0.0, 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint)
-        model.load_state_dict(saved["model"])
-        for optimizer, state in zip(optimizers, saved["optimizers"]):
-            optimizer.load_state_dict(state)
-        spent, step = saved["spent"], saved["step"]
+    def validation(share: float, loss: float) -> None:
+        losses = validate(model, parts, options.context, options.batch)
+        mean = sum(losses.values()) / len(losses)
+        best.offer(mean, model, step)
+        curve.append({"seconds": round(time.monotonic() - BEGUN, 1), "step": step, "train": loss} | losses)
+        seen = step * options.batch * options.context
+        print(f"step {step}, {share:.0%}, {seen / len(tokens):.2f} epochs, training {loss:.4f}, validation {mean:.4f} {losses}", flush=True)
 
-    # Batches are drawn from the step's own seed, so that a resumed run draws what the whole one would have.
-    begun, saved_at = time.process_time() - spent, spent
-    while (spent := time.process_time() - begun) < options.cpu_seconds:
-        share = learning_rate(spent / options.cpu_seconds)
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for group, peak in zip(groups, peaks):
-            group["lr"] = peak * share
-        draw = torch.Generator().manual_seed(step)
-        starts = torch.randint(0, len(tokens) - shape.context - 1, (options.batch,), generator=draw)
-        batch = torch.stack([tokens[start : start + shape.context + 1] for start in starts.tolist()])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(batch[:, :-1])
-        loss = F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+    share = 0.0
+    while share < 1.0:
+        loss = loss_of(model, next(batches))
         loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step(share)
         step += 1
-        if step % 50 == 0:
-            print(f"step {step}, {spent:.0f} s, loss {loss.item():.3f}", flush=True)
-        if spent - saved_at > 120:
-            saved_at = spent
-            states = [optimizer.state_dict() for optimizer in optimizers]
-            torch.save({"model": model.state_dict(), "optimizers": states, "spent": spent, "step": step}, checkpoint)
-            print(f"  held-out bits per byte, 6 chapters: {bits_per_byte(model, tokenizer, held_out[:6]):.3f}", flush=True)
-    torch.save({"model": model.state_dict(), "step": step, "spent": spent}, folder / "final.pt")
-    print(f"held-out bits per byte: {bits_per_byte(model, tokenizer, held_out):.4f}", flush=True)
+        if step % 100 == 0:
+            print(f"  step {step}, {time.monotonic() - BEGUN:.0f} s, {loss.item():.3f}", flush=True)
+        if (share := clock.share()) * options.validations >= validated + 1:
+            validated += 1
+            validation(share, loss.item())
+    if validated < options.validations:
+        validation(share, loss.item())
+
+    best.restore(model)
+    model.generation_config = transformers.GenerationConfig(do_sample=True, temperature=0.8, top_p=0.95, max_new_tokens=128, bos_token_id=0, eos_token_id=0)
+    target = folder / "checkpoint"
+    # Weights of 16 bits hold more than the 8 bits that are served.
+    model.half().save_pretrained(target)
+    end = {"bos_token": END, "eos_token": END}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), model_max_length=options.context, **end)
+    tokenizer.save_pretrained(target)
+    log = {"parameters": parameters, "steps": step, "saved_step": best.step, "seconds": round(time.monotonic() - BEGUN, 1)}
+    log |= {"batch": options.batch, "context": options.context, "tokens": len(tokens), "torch": torch.__version__}
+    log |= {"transformers": transformers.__version__, "device": str(options.device), "curve": curve}
+    (folder / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+    print(f"saved step {best.step} of {step}: {target}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,14 @@
-"""Sentences to restore: verses of the King James Bible and prose of Python's documentation."""
+"""Sentences to restore: verses of the King James Bible, prose of Python's documentation, examples of WordNet."""
 
 from __future__ import annotations
 
-import pathlib
 import re
-import sys
 
-# Appended, not put first: both folders have a model.py.
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "gpt"))
-import kjv  # noqa: E402
+import sources
+from sources import documentation, wordnet
 
-# Where Debian's python3-doc (python3.11-doc) keeps the documentation's sources.
-DOCUMENTATION = pathlib.Path("/usr/share/doc/python3.11/html/_sources")
-# Every 20th documentation file is held out.
-HELD_OUT_EVERY = 20
-MAX_BYTES = 220
-
+# The longest text in training, in bytes.
+MAX_BYTES = 300
 PUNCTUATION = ".,;:?!'\"()-"
 
 
@@ -24,38 +17,25 @@ def stripped(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(f"[{re.escape(PUNCTUATION)}]", "", text)).strip().lower()
 
 
-def prose(source: str) -> list[str]:
-    """Plain sentences of a reStructuredText file: those with no markup or code in them."""
-    sentences = []
-    for paragraph in re.split(r"\n\s*\n", source):
-        lines = paragraph.splitlines()
-        if not lines or any(line.startswith((" ", "..", "*", "-", "#", "=", ">>>")) for line in lines):
-            continue
-        text = " ".join(line.strip() for line in lines)
-        # Roles keep their words: :class:`dict` is dict.
-        text = re.sub(r":[\w:+-]+:`[~!]?([^`<]+?)(?:\s*<[^>]*>)?`", r"\1", text)
-        text = re.sub(r"``([^`]+)``|`([^`]+)`_?|\*+([^*]+)\*+", lambda m: m.group(1) or m.group(2) or m.group(3), text)
-        for sentence in re.split(r"(?<=[.?!])\s+(?=[A-Z])", text):
-            if re.fullmatch(r"[A-Z][A-Za-z0-9 ,;:'\"()?!.\-]*[.?!]", sentence) and len(sentence.split()) >= 4:
-                sentences.append(sentence)
-    return sentences
+def sentences(source: sources.Source, part: str) -> list[list[str]]:
+    """The sentences of each document of a part of a source."""
+    texts = getattr(source, part)
+    if source.tag == "KJV":
+        return [text.splitlines() for text in texts]
+    if source.tag == "Python":
+        return [documentation.sentences(text) for text in texts]
+    # Most examples are fragments, without a capital and a full stop: those are no truth to restore.
+    whole = lambda text: text[:1].isupper() and text[-1:] in ".?!" and len(text.split()) >= 4  # noqa: E731
+    return [[text for text in wordnet.examples(entry) if whole(text)] for entry in texts]
 
 
-def split() -> tuple[list[str], dict[str, list[str]]]:
-    """Sentences to train on, and held-out ones by source."""
-    train_chapters, held_out_chapters = kjv.split()
-    files = sorted(DOCUMENTATION.rglob("*.rst.txt"))
-    held_out_files = files[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-    documentation = [s for file in files if file not in held_out_files for s in prose(file.read_text(errors="replace"))]
-    held_out_documentation = [s for file in held_out_files for s in prose(file.read_text(errors="replace"))]
-    verses = [verse for chapter in train_chapters for verse in chapter.splitlines()]
-    held_out_verses = [verse for chapter in held_out_chapters for verse in chapter.splitlines()]
+def flat(source: sources.Source, part: str) -> list[str]:
+    """Sentences that are short enough, each once."""
+    texts = [text for document in sentences(source, part) for text in document]
+    return [text for text in dict.fromkeys(texts) if len(text.encode()) <= MAX_BYTES and stripped(text)]
 
-    def fits(texts: list[str]) -> list[str]:
-        return [text for text in dict.fromkeys(texts) if len(text.encode()) <= MAX_BYTES and stripped(text)]
 
-    # The documentation is the smaller part and the harder one: it comes three times.
-    train = fits(verses) + 3 * fits(documentation)
-    seen = {stripped(text) for text in train}
-    held_out = {"KJV": held_out_verses, "Python documentation": held_out_documentation}
-    return train, {name: [text for text in fits(texts) if stripped(text) not in seen] for name, texts in held_out.items()}
+def pairs(source: sources.Source, part: str) -> list[str]:
+    """Two sentences that follow each other, as one text."""
+    texts = [f"{a} {b}" for document in sentences(source, part) for a, b in zip(document[0::2], document[1::2])]
+    return [text for text in dict.fromkeys(texts) if len(text.encode()) <= MAX_BYTES]

@@ -1,13 +1,10 @@
-"""The King James Bible, from Debian's `bible-kjv` package: a list of chapters, split into train and held-out."""
+"""The King James Bible, from Debian's `bible-kjv` package. Public domain."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import subprocess
-
-# Every 20th chapter, counted through the whole Bible, is held out.
-HELD_OUT_EVERY = 20
 
 
 def chapters() -> list[str]:
@@ -16,11 +13,3 @@ def chapters() -> list[str]:
     verses = [re.fullmatch(r"(\S+?\d+):\d+ (.*)", line).groups() for line in dump.splitlines() if line.strip()]
     by_chapter = itertools.groupby(verses, key=lambda verse: verse[0])
     return ["\n".join(text for _, text in group) for _, group in by_chapter]
-
-
-def split() -> tuple[list[str], list[str]]:
-    """Chapters to train on, and chapters held out."""
-    everything = chapters()
-    held_out = everything[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-    train = [text for index, text in enumerate(everything) if index % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
-    return train, held_out
