@@ -8,11 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import re
-import subprocess
 import sys
 
-import numpy
 import torch
 import transformers
 
@@ -20,7 +17,7 @@ import measure
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "scripts/train"))
-import folder  # noqa: E402
+import exported  # noqa: E402
 import sources  # noqa: E402
 
 TARGET = ROOT / "deploy/models/gpt-english/1"
@@ -32,13 +29,6 @@ TRAINING_DATA = [
     "WordNet 3.0's glosses and examples (Debian wordnet-base), WordNet licence",
     "Python 3.11's documentation (Debian python3.11-doc), PSF licence: its prose",
 ]
-
-
-def export(checkpoint: pathlib.Path) -> str:
-    """Writes the folder as for any checkpoint, and returns what its card says of the comparison with torch."""
-    options = ["--weights", "int8", "--block-size", "64", "--name", "gpt-english", "--license", "Apache-2.0", "--overwrite"]
-    subprocess.run([sys.executable, ROOT / "scripts/export/text.py", checkpoint, TARGET, *options], check=True)
-    return re.search(r"## Measured against torch.*?(?=\n## )", (TARGET / "README.md").read_text(), re.DOTALL)[0].strip()
 
 
 def samples(checkpoint: pathlib.Path) -> str:
@@ -62,25 +52,18 @@ def main() -> None:
     cache = arguments.parse_args().cache / "gpt-english"
     torch.set_num_threads(1)
     log = json.loads((cache / "training.json").read_text())
-    compared = export(cache / "checkpoint")
+    compared = exported.export(cache / "checkpoint", TARGET, "--weights", "int8", "--block-size", "64", "--name", "gpt-english")
     examples = samples(cache / "checkpoint")
     graph = measure.Graph(TARGET)
     qualities = []
     for source in sources.everything():
         qualities.append(measure.measure(graph, source))
         print(source.name, qualities[-1].tagged, qualities[-1].plain, flush=True)
-    with numpy.load(TARGET / "golden.npz") as archive:
-        golden = dict(archive)
-    folder.write(
+    exported.describe(
         TARGET,
-        kind="causal-lm",
-        description="A small GPT for English in three manners: the King James Bible's, a dictionary's, Python's documentation's",
-        license="Apache-2.0",
-        training_data=[f"{entry}: 19 of every 20 documents" for entry in TRAINING_DATA],
-        section={"graph": "model.onnx", "form": "packed"},
-        golden=golden,
-        golden_tolerance=0.05,
-        card=card(json.loads((TARGET / "config.json").read_text()), log, qualities, compared, examples),
+        "A small GPT for English in three manners: the King James Bible's, a dictionary's, Python's documentation's",
+        [f"{entry}: 19 of every 20 documents" for entry in TRAINING_DATA],
+        card(json.loads((TARGET / "config.json").read_text()), log, qualities, compared, examples),
     )
 
 
