@@ -72,7 +72,7 @@ class Blockwise:
         # Lookup and product want other shapes of the same bytes.
         shape = graph.constant("embedding.shape", numpy.array([len(values), padded], "i8"))
         flat = graph.node("Reshape", [graph.constant(f"{name}.weight", values), shape], "embedding.flat")
-        inputs = [flat, ids, graph.constant(f"{name}.scales", scales)]
+        inputs = [flat, ids, graph.constant(f"{name}.scales", graph.rounded(scales))]
         attributes = {"bits": 8, "block_size": values.shape[2], "quantize_axis": 1, "gather_axis": 0}
         x = graph.node("GatherBlockQuantized", inputs, "embedded", "com.microsoft", **attributes)
         if padded == matrix.shape[1]:

@@ -31,6 +31,17 @@ TRAINING_DATA = [
 ]
 
 
+def write_held_out(kjv: sources.Source) -> None:
+    """The data set that evaluations of the model draw from."""
+    target = exported.ROOT / "deploy/datasets/kjv-heldout"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "text.txt").write_text("\n\n".join(kjv.held_out) + "\n")
+    (target / "README.md").write_text(
+        "# kjv-heldout\n\nEvery 20th chapter of the King James Bible, which `gpt-english` and `restore-case` have never seen: "
+        f"{len(kjv.held_out)} chapters, one verse a\nline, chapters apart by a blank line. Written by `scripts/train/gpt/release.py`. Public domain.\n"
+    )
+
+
 def samples(checkpoint: pathlib.Path) -> str:
     """What follows each tag and prompt, drawn as the folder's generation_config.json says."""
     model = transformers.LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
@@ -56,9 +67,11 @@ def main() -> None:
     examples = samples(cache / "checkpoint")
     graph = measure.Graph(TARGET)
     qualities = []
-    for source in sources.everything():
+    everything = sources.everything()
+    write_held_out(everything[0])
+    for source in everything:
         qualities.append(measure.measure(graph, source))
-        print(source.name, qualities[-1].tagged, qualities[-1].plain, flush=True)
+        print(qualities[-1], flush=True)
     exported.describe(
         TARGET,
         "A small GPT for English in three manners: the King James Bible's, a dictionary's, Python's documentation's",
@@ -68,7 +81,7 @@ def main() -> None:
 
 
 def card(config: dict, log: dict, qualities: list[measure.Quality], compared: str, examples: str) -> str:
-    rows = "\n".join(f"| {q.source.name} | `{q.source.tag}` | {q.documents} | {q.bytes:,} | {q.tagged:.3f} | **{q.plain:.3f}** |" for q in qualities)
+    rows = "\n".join(f"| {q.source.name} | `{q.source.tag}` | {q.documents} | {q.bytes:,} | **{q.whole:.3f}** | {q.untagged:.3f} | {q.tagged:.3f} |" for q in qualities)
     epochs = log["saved_step"] * log["batch"] * log["context"] / log["tokens"]
     return f"""
 # gpt-english
@@ -77,7 +90,7 @@ A decoder of {log["parameters"] / 1e6:.1f} million parameters, trained from noth
 says which: `KJV` (verse in the manner of the King James Bible), `WordNet` (a dictionary's entries, `word (part of speech): meaning`)
 or `Python` (a manual's prose). The manner is right, the sense often is not.
 
-    quintet generate --model gpt-english $'KJV\\nAnd it came to pass'
+    quintet text generate --model gpt-english $'KJV\\nAnd it came to pass'
 
 * Shape: Llama's, width {config["hidden_size"]}, {config["num_hidden_layers"]} layers, {config["num_attention_heads"]} query and {config["num_key_value_heads"]} key–value heads of {config["head_dim"]}, SwiGLU {config["intermediate_size"]}, tied
   embeddings, byte-level BPE of {config["vocab_size"]}, context {config["max_position_embeddings"]}.
@@ -88,11 +101,12 @@ or `Python` (a manual's prose). The manner is right, the sense often is not.
 
 ## Quality
 
-Bits per byte of held-out text (every 20th chapter, entry and file), by the 8-bit graph on ONNX Runtime; windows of {config["max_position_embeddings"]} tokens,
-stride {config["max_position_embeddings"] // 2}, each token predicted once. With the tag, its own tokens are given and not counted.
+Bits per byte of held-out text, by the 8-bit graph on ONNX Runtime; windows of {config["max_position_embeddings"]} tokens, stride {config["max_position_embeddings"] // 2}, each token predicted
+once, the first from `<|endoftext|>`. Held out are every 20th chapter, entry and file; measured are all those chapters,
+{measure.WORDNET_DOCUMENTS} of WordNet's documents, and the first {measure.PYTHON_BYTES:,} bytes of each file. What the tag is worth shows in the documents' first windows.
 
-| source | tag | documents | bytes | with the tag | without |
-|---|---|---|---|---|---|
+| source | tag | documents | bytes | all, no tag | first window, no tag | first window, tag |
+|---|---|---|---|---|---|---|
 {rows}
 
 ## Samples

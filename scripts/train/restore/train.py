@@ -102,6 +102,7 @@ def main() -> None:
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--seconds", type=float, default=7200, help="by the wall clock, all told")
     arguments.add_argument("--reserve", type=float, default=10, help="of these, for saving")
+    arguments.add_argument("--resume", action="store_true", help="from the checkpoint that is there, with fresh optimizers")
     arguments.add_argument("--batch-tokens", type=int, default=24576)
     arguments.add_argument("--width", type=int, default=192)
     arguments.add_argument("--feed-forward", type=int, default=576)
@@ -125,7 +126,10 @@ def main() -> None:
     parts = {name: Pairs(some, options.device) for name, some in arrays.items()}
     train = parts.pop("train")
 
-    model = new_model(options, vocabulary).to(options.device).train()
+    target = folder / "checkpoint"
+    earlier = json.loads((folder / "training.json").read_text()) if options.resume else None
+    model = transformers.T5ForConditionalGeneration.from_pretrained(target, dtype=torch.float32) if earlier else new_model(options, vocabulary)
+    model = model.to(options.device).train()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters:,} parameters, {len(train.lengths):,} texts; ready after {time.monotonic() - BEGUN:.1f} s", flush=True)
     # T5 does not divide its scores by the root of a head's size: the queries' matrices carry it.
@@ -162,7 +166,6 @@ def main() -> None:
         validation(share, loss.item())
 
     best.restore(model)
-    target = folder / "checkpoint"
     model.generation_config = transformers.GenerationConfig(
         do_sample=False, max_new_tokens=MAX_TOKENS, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0
     )
@@ -172,7 +175,7 @@ def main() -> None:
     tokenizer.save_pretrained(target)
     log = {"parameters": parameters, "steps": step, "epochs": epoch, "saved_step": best.step, "seconds": round(time.monotonic() - BEGUN, 1)}
     log |= {"batch_tokens": options.batch_tokens, "texts": len(train.lengths), "torch": torch.__version__}
-    log |= {"transformers": transformers.__version__, "device": str(options.device), "curve": curve}
+    log |= {"transformers": transformers.__version__, "device": str(options.device), "curve": curve, "earlier": earlier}
     (folder / "training.json").write_text(json.dumps(log, indent=1) + "\n")
     print(f"saved step {best.step} of {step}: {target}", flush=True)
 
