@@ -27,7 +27,7 @@ SHARED = "The light"
 TRAINING_DATA = [
     "King James Bible (Debian bible-kjv-text), public domain",
     "WordNet 3.0's glosses and examples (Debian wordnet-base), WordNet licence",
-    "Python 3.11's documentation (Debian python3.11-doc), PSF licence: its prose",
+    "prose of Python 3.11's documentation (Debian python3.11-doc), PSF licence",
 ]
 
 
@@ -70,8 +70,8 @@ def main() -> None:
     everything = sources.everything()
     write_held_out(everything[0])
     for source in everything:
-        qualities.append(measure.measure(graph, source))
-        print(qualities[-1], flush=True)
+        qualities.append(quality := measure.measure(graph, source))
+        print(f"{source.name}: {quality.whole:.4f} bits per byte", flush=True)
     exported.describe(
         TARGET,
         "A small GPT for English in three manners: the King James Bible's, a dictionary's, Python's documentation's",
@@ -96,8 +96,11 @@ or `Python` (a manual's prose). The manner is right, the sense often is not.
   embeddings, byte-level BPE of {config["vocab_size"]}, context {config["max_position_embeddings"]}.
 * Weights: 8 bits with a scale for each block of 64 (the embedding and the head, held once: of 32). Graph: packed (see
   ARCHITECTURE.md), written by `scripts/export/text.py`.
-* Data: {"; ".join(TRAINING_DATA)}. A document is a chapter, 16 entries, or a file; it begins with
-  `<|endoftext|>` and, seven times of eight, its tag on a line. Weights: Apache-2.0.
+* Data: {TRAINING_DATA[0]};
+  {TRAINING_DATA[1]};
+  {TRAINING_DATA[2]}.
+  A document is a chapter, 16 entries, or a file; it begins with `<|endoftext|>` and, seven times of eight, its tag on a line.
+  Weights: Apache-2.0.
 
 ## Quality
 
@@ -111,7 +114,7 @@ once, the first from `<|endoftext|>`. Held out are every 20th chapter, entry and
 
 ## Samples
 
-Temperature 0.8, top-p 0.95, seed 0, 60 tokens.
+Temperature 1, top-p 0.95, seed 0, 60 tokens.
 
 {examples}
 
@@ -120,10 +123,10 @@ Temperature 0.8, top-p 0.95, seed 0, 60 tokens.
 ## Make it, measure it again
 
     python scripts/train/gpt/prepare.py                                   # reads the sources, trains the tokenizer
-    python scripts/train/gpt/train.py --device cuda --seconds {log["seconds"]:.0f}         # {log["steps"]} steps of {log["batch"]} × {log["context"]} tokens on one H100, shared
+    python scripts/train/gpt/train.py --device cuda --seconds {log["seconds"]:.0f}         # {log["steps"]} steps of {log["batch"]} × {log["context"]} tokens on half an H100
     python scripts/train/gpt/release.py                                   # exports, measures, writes this card
     python scripts/train/gpt/measure.py deploy/models/gpt-english/1       # the table above
-    quintet evaluate text --model gpt-english                             # the first line's last figure, through the service
+    quintet evaluate text --model gpt-english                             # the table's first figure, through the service
 
 Seed 0. What is served is step {log["saved_step"]}, the best by validation loss, after {epochs:.1f} passes over {log["tokens"] / 1e6:.1f} million tokens. Trained with
 torch {log["torch"]} and transformers {log["transformers"]}; exported and measured with those of `scripts/train/requirements.txt`.

@@ -133,7 +133,7 @@ def main() -> None:
         validation(share, loss.item())
 
     best.restore(model)
-    model.generation_config = transformers.GenerationConfig(do_sample=True, temperature=0.8, top_p=0.95, max_new_tokens=128, bos_token_id=0, eos_token_id=0)
+    model.generation_config = transformers.GenerationConfig(do_sample=True, temperature=1.0, top_p=0.95, max_new_tokens=128, bos_token_id=0, eos_token_id=0)
     target = folder / "checkpoint"
     # Weights of 16 bits hold more than the 8 bits that are served.
     model.half().save_pretrained(target)

@@ -68,7 +68,7 @@ letters" counts outputs whose letters and digits are not the input's.
 ## Make it, measure it again
 
     python scripts/train/restore/prepare.py                               # reads the sources, trains the tokenizer
-    python scripts/train/restore/train.py --device cuda --seconds {log["seconds"]:.0f}     # {log["steps"]} steps of about {log["batch_tokens"]:,} tokens on one H100, shared
+    python scripts/train/restore/train.py --device cuda --seconds {log["seconds"]:.0f}     # {log["steps"]} steps of about {log["batch_tokens"]:,} tokens on half an H100
     python scripts/train/restore/release.py                               # exports, measures, writes this card
     python scripts/train/restore/measure.py                               # the tables above
 
