@@ -21,9 +21,8 @@ import exported  # noqa: E402
 import sources  # noqa: E402
 
 TARGET = ROOT / "deploy/models/gpt-english/1"
-# Two prompts behind each tag: the same for all, and one in the source's own form.
+# Behind each tag nothing, and a prompt in the source's own form.
 PROMPTS = {"KJV": "And it came to pass", "WordNet": "lighthouse (noun):", "Python": "The following example shows"}
-SHARED = "The light"
 TRAINING_DATA = [
     "King James Bible (Debian bible-kjv-text), public domain",
     "WordNet 3.0's glosses and examples (Debian wordnet-base), WordNet licence",
@@ -48,12 +47,13 @@ def samples(checkpoint: pathlib.Path) -> str:
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
     parts = []
     for tag, own in PROMPTS.items():
-        for prompt in (SHARED, own):
+        for prompt in ("", own):
             torch.manual_seed(0)
             ids = tokenizer(f"{tag}\n{prompt}", return_tensors="pt", return_token_type_ids=False)
             out = model.generate(**ids, max_new_tokens=60, pad_token_id=0)[0]
             text = tokenizer.decode(out, skip_special_tokens=True).partition("\n")[2].strip()
-            parts.append(f"`{tag}`, `{prompt}`:\n\n" + "\n".join(f"> {line}".rstrip() for line in text.splitlines()))
+            heading = f"`{tag}`, `{prompt}`" if prompt else f"`{tag}` alone"
+            parts.append(f"{heading}:\n\n" + "\n".join(f"> {line}".rstrip() for line in text.splitlines()))
     return "\n\n".join(parts)
 
 
@@ -134,7 +134,8 @@ torch {log["torch"]} and transformers {log["transformers"]}; exported and measur
 ## Limits
 
 It knows nothing beyond its three sources: facts, code and numbers in what it writes are invented. A text of another kind costs it
-far more bits. It follows no instructions.
+far more bits. It follows no instructions. A tag weighs less than a prompt that is in another source's form: `WordNet` before words
+that begin no entry may go on as a manual.
 """
 
 
