@@ -1,8 +1,10 @@
-"""Exports a Hugging Face decoder as a packed ONNX graph, checks it against torch, and writes a model folder that Quintet serves.
+"""Exports a Hugging Face model as an ONNX graph, checks it against torch, and writes a model folder that Quintet serves.
 
     python scripts/export/text.py Qwen/Qwen3-0.6B models/qwen3-0.6b/1 --weights int8
+    python scripts/export/text.py BAAI/bge-small-en-v1.5 models/bge-small/1
 
-needs torch, transformers, onnx and onnxruntime (scripts/train/requirements.txt). Families: {families}.
+needs torch, transformers, onnx and onnxruntime (scripts/train/requirements.txt). Decoders: {decoders}.
+Encoders, for embeddings or with the head that their config.json names: {encoders}.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import folder  # noqa: E402
 from decoder import card, families, packed, parity, runs, weights  # noqa: E402
 from decoder.anatomy import Unsupported  # noqa: E402
 from decoder.report import Report  # noqa: E402
+from encoder import export as encoders  # noqa: E402
+from encoder import families as encoder_families  # noqa: E402
 
 # Largest difference of logits to torch, over the largest logit (over 1 where that is smaller).
 FULL_TOLERANCE = 1e-3
@@ -36,13 +40,28 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     try:
         config = transformers.AutoConfig.from_pretrained(options.model)
-        context = families.check(config, options.context)
-        form = weights.named(options.weights, options.block_size)
+        exporter = exporter_of(config.model_type)
         emptied(options.output, options.overwrite)
-        print(f"reading {options.model}", flush=True)
-        export(*load(options.model), context, form, options, shlex.join(["python", "scripts/export/text.py", *sys.argv[1:]]))
+        exporter(config, options, shlex.join(["python", "scripts/export/text.py", *sys.argv[1:]]))
     except (Unsupported, OSError) as error:
         sys.exit(f"error: {error}")
+
+
+def exporter_of(model_type: str):
+    """What exports models of this type: a function of the configuration, the options and the command."""
+    exporters = [(families.READERS, export_decoder), (encoder_families.READERS, encoders.export)]
+    for readers, exporter in exporters:
+        if model_type in readers:
+            return exporter
+    known = [name for readers, _ in exporters for name in readers]
+    raise Unsupported(f"model_type {model_type!r} is not supported: {', '.join(known)} are")
+
+
+def export_decoder(config, options: argparse.Namespace, command: str) -> None:
+    context = families.check(config, options.context)
+    form = weights.named(options.weights, options.block_size)
+    print(f"reading {options.model}", flush=True)
+    export(*load(options.model), context, form, options, command)
 
 
 def load(source: str):
@@ -159,7 +178,7 @@ def emptied(output: pathlib.Path, overwrite: bool) -> None:
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    description = __doc__.format(families=", ".join(families.READERS))
+    description = __doc__.format(decoders=", ".join(families.READERS), encoders=", ".join(encoder_families.READERS))
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a name on Hugging Face or a local folder")
     parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="the model folder to write, NAME/VERSION")
@@ -169,12 +188,18 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="form of the matrices: int8 and int4 are quickest for a few sequences, w8a8 for many and for prompts; "
                         "w8a8-dynamic is quicker still, and bits depend on what shares a run (default: fp32; on cuda fp16)")  # fmt: skip
     parser.add_argument("--decode-weights", choices=weights.NAMES,
-                        help="another form for single steps, in a graph of its own: both are held in memory (default: one graph)")  # fmt: skip
+                        help="another form for single steps, in a graph of its own: both are held in memory (default: one graph; "
+                        "decoders alone)")  # fmt: skip
     parser.add_argument("--block-size", type=int, default=32, metavar="N", help="weights that share a scale (default: 32; larger ones can "
                         "make a row's bits depend on its neighbours, which the export then refuses)")  # fmt: skip
     parser.add_argument("--context", type=int, metavar="N", help="longest text in tokens (default: the model's own)")
     parser.add_argument("--without-ragged", dest="ragged", action="store_false",
-                        help="leave out query_seqlens: for ONNX Runtime before 1.32 (with --device cuda always)")  # fmt: skip
+                        help="leave out query_seqlens: for ONNX Runtime before 1.32 (decoders alone; with --device cuda always)")  # fmt: skip
+    parser.add_argument("--pooling", choices=["mean", "cls", "last", "max"],
+                        help="how an encoder's token vectors become a text's (default: as sentence-transformers' files say, else mean)")  # fmt: skip
+    parser.add_argument("--padding", action="store_true",
+                        help="an encoder's graph takes attention_mask, so that texts of different lengths may share a run; the bits of a "
+                        "text depend on its neighbours then (serving.max_padding)")  # fmt: skip
     parser.add_argument("--name", help="name in the card (default: the last part of MODEL)")
     parser.add_argument("--license", default="see the source", help="license of the weights, for the card and quintet.toml")
     parser.add_argument("--overwrite", action="store_true", help="replace the files that OUTPUT holds")

@@ -89,9 +89,12 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _table(path: list[str], table: dict) -> list[str]:
-    """A TOML table; a list of dicts becomes an array of tables."""
-    plain = {k: v for k, v in table.items() if not _is_tables(v)}
-    lines = [f"[{'.'.join(path)}]", *(f"{k} = {_value(v)}" for k, v in plain.items()), ""]
+    """A TOML table; a dict becomes a table in it, a list of dicts an array of tables."""
+    plain = {k: v for k, v in table.items() if not _is_tables(v) and not isinstance(v, dict)}
+    lines = [f"[{'.'.join(path)}]", *(f"{_key(k)} = {_value(v)}" for k, v in plain.items()), ""]
+    for key, inner in table.items():
+        if isinstance(inner, dict):
+            lines += _table([*path, key], inner)
     for key, rows in table.items():
         if _is_tables(rows):
             for row in rows:
@@ -101,6 +104,10 @@ def _table(path: list[str], table: dict) -> list[str]:
 
 def _is_tables(value) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() and name.replace("_", "").isalnum() else json.dumps(name)
 
 
 def _value(value) -> str:

@@ -25,6 +25,8 @@ pub(crate) enum Policy {
     Allow,
     /// It is refused.
     Refuse,
+    /// It is text, but for the token of this id.
+    AllowOne(u32),
 }
 
 /// Fills short encodings up.
@@ -186,7 +188,7 @@ pub(crate) fn count(
             return Ok(None);
         }
         let frame = frame(tokenizer, input, index, add_special_tokens)?;
-        let members = Members::encode(tokenizer, input, index, false, false)?;
+        let members = Members::encode(tokenizer, input, index, Policy::AsText, false)?;
         counts.push((members.length() + frame.added()) as u32);
     }
     Ok(Some(counts))
@@ -205,11 +207,13 @@ struct Members {
 }
 
 impl Members {
-    fn encode(tokenizer: &Tokenizer, input: &Input, index: usize, allow_special_tokens: bool, offsets: bool) -> Result<Self, Violation> {
+    fn encode(tokenizer: &Tokenizer, input: &Input, index: usize, policy: Policy, offsets: bool) -> Result<Self, Violation> {
         let encode = |text: &str| {
-            tokenizer
-                .encode(text, allow_special_tokens, offsets)
-                .map_err(|reason| Violation::new(format!("inputs[{index}]"), format!("the tokenizer cannot encode it: {reason}")))
+            let encoded = match policy {
+                Policy::AllowOne(id) => tokenizer.encode_with(text, id),
+                _ => tokenizer.encode(text, policy == Policy::Allow, offsets),
+            };
+            encoded.map_err(|reason| Violation::new(format!("inputs[{index}]"), format!("the tokenizer cannot encode it: {reason}")))
         };
         let second = input.pair.as_deref().map(encode).transpose()?;
         Ok(Self { first: encode(&input.text)?, second: second.unwrap_or_default() })
@@ -242,7 +246,7 @@ fn encode_one(tokenizer: &Tokenizer, input: &Input, index: usize, options: &Opti
         }
     }
     let frame = frame(tokenizer, input, index, options.add_special_tokens)?;
-    let mut members = Members::encode(tokenizer, input, index, options.policy == Policy::Allow, options.offsets)?;
+    let mut members = Members::encode(tokenizer, input, index, options.policy, options.offsets)?;
     let lengths = [members.first.ids.len(), members.second.ids.len()];
     let Some(truncation) = &options.truncation else {
         let length = members.length() + frame.added();

@@ -23,7 +23,7 @@ const NAMED: usize = 16;
 /// How a request wants its texts encoded.
 pub(super) fn options(request: &EncodeRequest, tokenizer: &Tokenizer, limits: &Limits) -> Result<Options, Error> {
     let mut checks = Checks::new();
-    let policy = policy(request.special_tokens, &mut checks);
+    let policy = allowing(policy(request.special_tokens, &mut checks), request, tokenizer, &mut checks);
     let pairs = request.inputs.iter().any(|input| input.pair.is_some());
     let truncation = request.truncation.as_ref().map(|given| truncation(given, tokenizer, pairs, &mut checks));
     let padding = request.padding.as_ref().map(|given| padding(given, tokenizer, limits, &mut checks));
@@ -50,6 +50,24 @@ pub(super) fn policy(given: i32, checks: &mut Checks) -> Policy {
     };
     checks.require(policy.is_some(), "special_tokens", || format!("{given}: no such policy; 0 to 3 are known"));
     policy.unwrap_or(Policy::AsText)
+}
+
+/// The policy with the one special token that texts may spell after all.
+fn allowing(policy: Policy, request: &EncodeRequest, tokenizer: &Tokenizer, checks: &mut Checks) -> Policy {
+    let token = request.allowed_special_token.as_str();
+    if token.is_empty() {
+        return policy;
+    }
+    let field = "allowed_special_token";
+    checks.require(policy == Policy::AsText, field, || "it goes with the policy AS_TEXT alone".to_owned());
+    checks.require(!request.return_offsets, field, || "it does not go with return_offsets".to_owned());
+    let id = tokenizer.specials().iter().find(|special| special.content == token).map(|special| special.id);
+    checks.require(id.is_some(), field, || {
+        let known: Vec<&str> = tokenizer.specials().iter().map(|special| special.content.as_str()).take(NAMED).collect();
+        let short: String = token.chars().take(64).collect();
+        format!("{short:?}: the tokenizer has no such special token; it has {}", known.join(", "))
+    });
+    id.map_or(policy, Policy::AllowOne)
 }
 
 pub(super) fn truncation(given: &proto::Truncation, tokenizer: &Tokenizer, pairs: bool, checks: &mut Checks) -> Truncation {

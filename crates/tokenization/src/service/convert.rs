@@ -22,6 +22,7 @@ pub(super) fn tokenizer(entry: &Entry) -> proto::Tokenizer {
         model_max_length: entry.tokenizer.max_length(),
         chat_templates: entry.templates.as_ref().map(|templates| templates.names().map(str::to_owned).collect()).unwrap_or_default(),
         pad_id: entry.tokenizer.pad_id(),
+        mask_id: entry.tokenizer.mask_id(),
     }
 }
 

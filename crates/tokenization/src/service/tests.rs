@@ -182,6 +182,14 @@ async fn special_tokens_in_text_follow_the_policy() {
     let refused = running.client.encode(with(SpecialTokenPolicy::Refuse)).await.unwrap_err();
     assert_eq!(fields(&refused), ["inputs[1].text"]);
     assert!(refused.message().contains("\"<|endoftext|>\" at byte 3"), "{}", refused.message());
+
+    // One special token may be spelled where the others may not.
+    let one = |token: &str| EncodeRequest { allowed_special_token: token.to_owned(), ..with(SpecialTokenPolicy::AsText) };
+    let allowing = running.client.encode(one("<|endoftext|>")).await.unwrap().into_inner();
+    assert_eq!(allowing.encodings[1].ids, allowed.encodings[1].ids);
+    assert_eq!(fields(&running.client.encode(one("ok")).await.unwrap_err()), ["allowed_special_token"]);
+    let contradiction = EncodeRequest { return_offsets: true, special_tokens: SpecialTokenPolicy::Refuse.into(), ..one("<|endoftext|>") };
+    assert_eq!(fields(&running.client.encode(contradiction).await.unwrap_err()), ["allowed_special_token"; 2]);
     running.stop().await;
 }
 

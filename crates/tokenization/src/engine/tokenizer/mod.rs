@@ -71,6 +71,7 @@ pub(crate) struct Tokenizer {
     detokenizer: Detokenizer,
     specials: Vec<Special>,
     pad_id: Option<u32>,
+    mask_id: Option<u32>,
     max_length: Option<u32>,
     cuts_left: bool,
     pads_left: bool,
@@ -112,11 +113,10 @@ impl Tokenizer {
         let fast = Fast::load(definition, literal_model);
         let full = Arc::new(full);
         let detokenizer = pieces::detokenizer(&full, size, &specials)?;
-        let pad_id = pad_token(config)
-            .and_then(|token| full.token_to_id(token))
-            .or(file_pad)
-            .or_else(|| specials.iter().find(|special| ["[PAD]", "<pad>", "<|pad|>"].contains(&special.content.as_str())).map(|s| s.id))
-            .filter(|&id| id < size);
+        let named = |key| named_token(config, key).and_then(|token| full.token_to_id(token));
+        let spelled = |any: &[&str]| specials.iter().find(|special| any.contains(&special.content.as_str())).map(|special| special.id);
+        let pad_id = named("pad_token").or(file_pad).or_else(|| spelled(&["[PAD]", "<pad>", "<|pad|>"])).filter(|&id| id < size);
+        let mask_id = named("mask_token").filter(|id| specials.iter().any(|special| special.id == *id)).or_else(|| spelled(&["[MASK]", "<mask>"]));
         let max_length = config.get("model_max_length").and_then(Value::as_f64).filter(|length| (1.0..NO_LENGTH).contains(length));
         let is_left = |key| config.get(key).and_then(Value::as_str) == Some("left");
         let mut tokenizer = Self {
@@ -128,6 +128,7 @@ impl Tokenizer {
             detokenizer,
             specials,
             pad_id,
+            mask_id,
             max_length: max_length.map(|length| length as u32),
             cuts_left: is_left("truncation_side"),
             pads_left: is_left("padding_side"),
@@ -191,6 +192,11 @@ impl Tokenizer {
     /// The padding token's id, if the tokenizer has one.
     pub(crate) fn pad_id(&self) -> Option<u32> {
         self.pad_id
+    }
+
+    /// The id that stands for what is to be filled in, if the tokenizer has one.
+    pub(crate) fn mask_id(&self) -> Option<u32> {
+        self.mask_id
     }
 
     /// The longest input the model takes, if known.
@@ -274,9 +280,20 @@ impl Tokenizer {
         splits.into_iter().filter_map(|(_, (start, end), tokens)| Some((start..end, tokens.as_ref()?.first()?.id))).collect()
     }
 
+    /// Encodes a text in which one special token may be spelled; all others that it spells are text.
+    pub(crate) fn encode_with(&self, text: &str, allowed: u32) -> Result<Tokens, String> {
+        let places = self.spelled(text).into_iter().filter(|(_, id)| *id == allowed).collect();
+        Ok(Tokens { ids: self.encode_around(text, places, str::to_owned)?, offsets: Vec::new() })
+    }
+
     /// Encodes a text that a program has put together: special tokens that it spells become such, but for those that `restore`
     /// brings back in the text between them.
     pub(crate) fn encode_between(&self, text: &str, restore: impl Fn(&str) -> String) -> Result<Vec<u32>, String> {
+        self.encode_around(text, self.spelled(text), restore)
+    }
+
+    /// The ids of `tokens` at their places, and between them those of what `restore` makes of the text there.
+    fn encode_around(&self, text: &str, tokens: Vec<(Range<usize>, u32)>, restore: impl Fn(&str) -> String) -> Result<Vec<u32>, String> {
         let (mut ids, mut done) = (Vec::new(), 0);
         let between = |ids: &mut Vec<u32>, range: Range<usize>| -> Result<(), String> {
             let part = restore(text.get(range.clone()).unwrap_or_default());
@@ -289,7 +306,7 @@ impl Tokenizer {
             }
             Ok(())
         };
-        for (range, id) in self.spelled(text) {
+        for (range, id) in tokens {
             between(&mut ids, done..range.start)?;
             ids.push(id);
             done = range.end;
@@ -299,8 +316,8 @@ impl Tokenizer {
     }
 }
 
-/// The padding token that `tokenizer_config.json` names.
-fn pad_token(config: &Value) -> Option<&str> {
-    let token = config.get("pad_token")?;
+/// A token that `tokenizer_config.json` names.
+fn named_token<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    let token = config.get(key)?;
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
