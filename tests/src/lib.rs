@@ -20,6 +20,8 @@ mod deadlines;
 #[cfg(test)]
 mod decoders;
 #[cfg(test)]
+mod encoders;
+#[cfg(test)]
 mod evaluation;
 #[cfg(test)]
 mod faults;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 
 use crate::{
-    folder::{CAUSAL_LM_KIND, GRAPH_KIND, TOKENIZER_KIND},
+    folder::{CAUSAL_LM_KIND, ENCODER_KIND, GRAPH_KIND, TOKENIZER_KIND},
     repository::is_plain,
 };
 
@@ -15,6 +15,9 @@ const GRAPH: &str = "model.onnx";
 /// Where transformers.js keeps a model's graphs.
 const ONNX: &str = "onnx";
 
+/// Folders in a model's folder whose files belong to it: transformers.js' graphs, and how sentence-transformers pools.
+const WITHIN: [&str; 2] = [ONNX, "1_Pooling"];
+
 /// The names of the files that make a folder with nothing but a tokenizer, as they are found beside models everywhere.
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "tokenizer.model"];
 const TIKTOKEN: &str = ".tiktoken";
@@ -22,7 +25,14 @@ const TIKTOKEN: &str = ".tiktoken";
 /// onnxruntime-genai's description of a decoder.
 const GENAI: &str = "genai_config.json";
 
-/// Hugging Face's description of a model, of which only the class is of interest here.
+/// sentence-transformers' description of what its models are made of.
+const MODULES: &str = "modules.json";
+
+/// Encoders, by transformers' `model_type`, that need no head to be of use.
+const ENCODERS: [&str; 12] =
+    ["albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "nomic_bert", "roberta", "xlm-roberta"];
+
+/// Hugging Face's description of a model, of which only the class and the type are of interest here.
 const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -30,6 +40,8 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 struct Config {
     #[serde(default)]
     architectures: Vec<String>,
+    #[serde(default)]
+    model_type: String,
 }
 
 /// What a folder without a manifest is.
@@ -37,8 +49,13 @@ pub(crate) fn kind(path: &Path) -> Option<&'static str> {
     let has = |name: &str| path.join(name).is_file();
     let graphs = [path.join(ONNX), path.to_owned()];
     let has_graph = || graphs.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten().any(|file| is_graph(&file.path()));
-    if has(GENAI) || (is_causal_lm(path) && has_graph()) {
+    let config = config(path);
+    if has(GENAI) || (config.as_ref().is_some_and(Config::is_causal_lm) && has_graph()) {
         return Some(CAUSAL_LM_KIND);
+    }
+    let is_encoder = config.is_some_and(|config| config.is_encoder() || (has(MODULES) && !config.architectures.is_empty()));
+    if is_encoder && graphs.iter().any(|folder| folder.join(GRAPH).is_file()) {
+        return Some(ENCODER_KIND);
     }
     if has(GRAPH) {
         return Some(GRAPH_KIND);
@@ -52,18 +69,29 @@ fn is_graph(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "onnx") && path.is_file()
 }
 
-fn is_causal_lm(path: &Path) -> bool {
+fn config(path: &Path) -> Option<Config> {
     let config = path.join(CONFIG);
     let is_small = std::fs::metadata(&config).is_ok_and(|data| data.len() <= MAX_CONFIG_BYTES);
     let config = is_small.then(|| std::fs::read_to_string(&config).ok()).flatten();
-    let config: Option<Config> = config.and_then(|text| serde_json::from_str(&text).ok());
-    config.is_some_and(|config| config.architectures.iter().any(|class| class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel")))
+    config.and_then(|text| serde_json::from_str(&text).ok())
 }
 
-/// The folder's files and those of its `onnx/`, with what shows a change of each: its size and date.
+impl Config {
+    fn is_causal_lm(&self) -> bool {
+        self.architectures.iter().any(|class| class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel"))
+    }
+
+    fn is_encoder(&self) -> bool {
+        let has_head = |class: &String| class.ends_with("ForMaskedLM") || class.ends_with("ForSequenceClassification");
+        self.architectures.iter().any(has_head) || ENCODERS.contains(&self.model_type.as_str())
+    }
+}
+
+/// The folder's files and those of the folders in it that count, with what shows a change of each: its size and date.
 pub(crate) fn files(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    for (folder, prefix) in [(path.to_owned(), String::new()), (path.join(ONNX), format!("{ONNX}/"))] {
+    let within = WITHIN.iter().map(|name| (path.join(name), format!("{name}/")));
+    for (folder, prefix) in std::iter::once((path.to_owned(), String::new())).chain(within) {
         if !folder.is_dir() {
             continue;
         }
@@ -78,7 +106,8 @@ pub(crate) fn files(path: &Path) -> std::io::Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// Whether a file that a folder names lies directly in it, or in its `onnx/`.
+/// Whether a file that a folder names lies directly in it, or in a folder in it that counts.
 pub(crate) fn is_within(name: &str) -> bool {
-    is_plain(name.strip_prefix(ONNX).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name))
+    let inner = WITHIN.iter().find_map(|folder| name.strip_prefix(folder)?.strip_prefix('/'));
+    is_plain(inner.unwrap_or(name))
 }

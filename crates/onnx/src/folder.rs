@@ -27,6 +27,9 @@ pub const GRAPH_KIND: &str = "graph";
 /// The kind of a folder that has a tokenizer and no graph.
 pub const TOKENIZER_KIND: &str = "tokenizer";
 
+/// The kind of a folder with an encoder of text, whatever head it has.
+pub const ENCODER_KIND: &str = "encoder";
+
 /// The kind of a folder with a decoder of text.
 pub const CAUSAL_LM_KIND: &str = "causal-lm";
 
@@ -80,8 +83,8 @@ pub struct Manifest {
 }
 
 impl ModelFolder {
-    /// Reads a folder's manifest; a folder that has none is what its files are: a decoder as onnxruntime-genai, Optimum or
-    /// transformers.js write it, a graph, or a tokenizer.
+    /// Reads a folder's manifest; a folder that has none is what its files are: a decoder or an encoder as onnxruntime-genai,
+    /// Optimum or transformers.js write it, a graph, or a tokenizer.
     pub(crate) fn open(name: String, version: String, path: &Path) -> Result<Self, Error> {
         if !path.join(MANIFEST).exists()
             && let Some(kind) = bare::kind(path)
@@ -373,6 +376,34 @@ classes = ["a", "b"]
         assert!(!changed.is_same(&bare));
         std::fs::write(folder.path().join("model.onnx"), "another graph").unwrap();
         assert!(!open().is_same(&bare));
+    }
+
+    #[test]
+    fn an_encoder_without_a_manifest_is_known_by_its_class_its_type_or_its_modules() {
+        let decoder = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}"#;
+        let other = r#"{"architectures": ["Dinov2Model"], "model_type": "dinov2"}"#;
+        for (config, modules, kind) in [
+            (r#"{"architectures": ["BertModel"], "model_type": "bert"}"#, false, ENCODER_KIND),
+            (r#"{"architectures": ["DebertaV2ForSequenceClassification"]}"#, false, ENCODER_KIND),
+            (r#"{"architectures": ["NewForMaskedLM"], "model_type": "new"}"#, false, ENCODER_KIND),
+            (r#"{"architectures": ["NewModel"], "model_type": "new"}"#, true, ENCODER_KIND),
+            (decoder, false, CAUSAL_LM_KIND),
+            (other, false, GRAPH_KIND),
+            ("not JSON", true, GRAPH_KIND),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("config.json"), config).unwrap();
+            std::fs::write(folder.path().join("model.onnx"), "graph").unwrap();
+            std::fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+            std::fs::write(folder.path().join("1_Pooling/config.json"), "{}").unwrap();
+            if modules {
+                std::fs::write(folder.path().join("modules.json"), "[]").unwrap();
+            }
+            let bare = ModelFolder::open("m".into(), "1".into(), folder.path()).unwrap();
+            assert_eq!(bare.manifest.kind, kind, "{config}");
+            assert!(bare.has("1_Pooling/config.json"));
+            bare.verify().unwrap();
+        }
     }
 
     #[test]

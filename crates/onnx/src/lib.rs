@@ -40,7 +40,7 @@ mod tensor;
 pub use canceller::Canceller;
 pub use config::{DEFAULTS, ModelsConfig, RuntimeConfig};
 pub use error::Error;
-pub use folder::{CAUSAL_LM_KIND, GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
+pub use folder::{CAUSAL_LM_KIND, ENCODER_KIND, GRAPH_KIND, Manifest, ModelFolder, TOKENIZER_KIND};
 pub use instances::Instances;
 pub use kv_cache::{CacheOutputs, Graph, KvCache, Place};
 pub use library::LIBRARY_VERSION;

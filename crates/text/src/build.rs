@@ -55,6 +55,7 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         tokenizer: Tokenizer::new(channel, server.config().max_response_bytes),
         tasks: server.tasks().clone(),
         max_score_tokens: config.max_score_tokens,
+        max_response_bytes: server.config().max_response_bytes,
         share_prefixes: config.share_prefixes,
         speculation: config.speculation,
         // A guide that means harm takes a second of a processor: half of them stay free for the others.
@@ -71,7 +72,7 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
     let (ready, generation) = (models.clone(), models.clone());
     let component = Component::new(NAME)
         .ready_while(move || comes_and_goes || !ready.is_empty())
-        .cacheable(&["Embed", "Score"], move || generation.generation())
+        .cacheable(&["Embed", "Rerank", "Classify", "FillMask", "Score"], move || generation.generation())
         .register(move |routes| {
             routes.add_service(grpc);
         });

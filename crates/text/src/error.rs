@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Missing(#[from] Missing),
     /// The model cannot do what was asked.
-    #[error("'{model}' is {kind}: it cannot {action}; {} can", able.join(", "))]
+    #[error("'{model}' is {kind}: it cannot {action}; {}", able_in_words(able))]
     WrongKind {
         /// The model.
         model: String,
@@ -59,6 +59,10 @@ pub enum Error {
     /// The service's own configuration does not work.
     #[error("{0}")]
     Setup(String),
+}
+
+fn able_in_words(able: &[String]) -> String {
+    if able.is_empty() { "no model that is loaded can".to_owned() } else { format!("{} can", able.join(", ")) }
 }
 
 impl Error {

@@ -3,7 +3,7 @@
 //! * Decoders (GPT family) generate and score. One thread owns a decoder's session and runs many sequences at
 //!   once over shared key–value buffers: see [`engine::decoder`].
 //! * Encoder–decoders (T5 family) generate: see [`engine::seq2seq`].
-//! * Encoders (BERT family) embed: see [`engine::encoder`].
+//! * Encoders (BERT family) embed, rerank, classify and fill masks: see [`engine::encoder`].
 //!
 //! The service has no tokenizer. It calls the tokenization service for every encode and decode; text is decoded
 //! beside the decode loop and never in it.

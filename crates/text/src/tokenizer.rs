@@ -2,18 +2,21 @@
 
 use quintet_onnx::ModelFolder;
 use quintet_proto::tokenization::v1::{
-    ApplyChatTemplateRequest, DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, GetVocabularyRequest, Truncation,
-    tokenization_service_client::TokenizationServiceClient,
+    ApplyChatTemplateRequest, DecodeRequest, DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, Encoding, GetTokenizerRequest,
+    GetVocabularyRequest, TokenIds, Truncation, tokenization_service_client::TokenizationServiceClient,
 };
 use quintet_serving::peer::Peer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::Error;
+use crate::{Error, engine::encoder::Mask};
 
 /// Tokens that may wait to be decoded.
 const WAITING: usize = 64;
+
+/// Sequences in one request to decode.
+const MOST_SEQUENCES: usize = 4096;
 
 /// The largest vocabulary that is believed.
 const MOST_TOKENS: usize = 1 << 22;
@@ -41,16 +44,53 @@ impl Tokenizer {
     /// The token ids of each text, with the tokenizer's own special tokens. Text that spells a special token stays
     /// text. `max_tokens` cuts at the end.
     pub(crate) async fn encode(&self, model: &ModelFolder, texts: Vec<String>, max_tokens: Option<usize>) -> Result<Vec<Vec<u32>>, Error> {
+        let inputs = texts.into_iter().map(|text| EncodeInput { text, ..EncodeInput::default() }).collect();
+        let encodings = self.encode_inputs(model, inputs, max_tokens, EncodeRequest::default()).await?;
+        Ok(encodings.into_iter().map(|encoding| encoding.ids).collect())
+    }
+
+    /// The encodings of texts or pairs of them, with what `asked` asks for besides. `max_tokens` cuts as the tokenizer's own
+    /// configuration says, else at the end, of a pair the longer first.
+    pub(crate) async fn encode_inputs(
+        &self,
+        model: &ModelFolder,
+        inputs: Vec<EncodeInput>,
+        max_tokens: Option<usize>,
+        asked: EncodeRequest,
+    ) -> Result<Vec<Encoding>, Error> {
         let request = EncodeRequest {
             model: model.name.clone(),
             model_version: model.version.clone(),
-            inputs: texts.into_iter().map(|text| EncodeInput { text, ..EncodeInput::default() }).collect(),
+            inputs,
             truncation: max_tokens
                 .map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), ..Truncation::default() }),
-            ..EncodeRequest::default()
+            ..asked
         };
-        let answer = self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner();
-        Ok(answer.encodings.into_iter().map(|encoding| encoding.ids).collect())
+        Ok(self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner().encodings)
+    }
+
+    /// The tokenizer's mask, if it has one.
+    pub(crate) async fn mask(&self, model: &ModelFolder) -> Result<Option<Mask>, Error> {
+        let request = GetTokenizerRequest { model: model.name.clone(), model_version: model.version.clone() };
+        let tokenizer = self.client.clone().get_tokenizer(request).await.map_err(Error::Tokenization)?.into_inner().tokenizer.unwrap_or_default();
+        let mut specials = tokenizer.special_tokens.into_iter();
+        Ok(specials.find(|special| Some(special.id) == tokenizer.mask_id).map(|special| Mask { id: special.id, content: special.content }))
+    }
+
+    /// The text of each of these tokens by itself.
+    pub(crate) async fn texts(&self, model: &ModelFolder, ids: &[u32]) -> Result<Vec<String>, Error> {
+        let mut texts = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MOST_SEQUENCES) {
+            let request = DecodeRequest {
+                model: model.name.clone(),
+                model_version: model.version.clone(),
+                sequences: ids.iter().map(|id| TokenIds { ids: vec![*id] }).collect(),
+                skip_special_tokens: Some(false),
+                ..DecodeRequest::default()
+            };
+            texts.extend(self.client.clone().decode(request).await.map_err(Error::Tokenization)?.into_inner().texts);
+        }
+        Ok(texts)
     }
 
     /// The token ids of a conversation as the model's template writes it.

@@ -2,7 +2,8 @@ use std::io::Read;
 
 use clap::{Args, Subcommand};
 use quintet_proto::text::v1::{
-    EmbedRequest, FinishReason, GenerateRequest, GenerateStreamRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
+    ClassifyInput, ClassifyRequest, EmbedRequest, FillMaskRequest, FilledMask, FinishReason, GenerateRequest, GenerateStreamRequest, LabelScore,
+    RerankRequest, Sampling, ScoreRequest, Stopping, text_service_client::TextServiceClient,
 };
 use serde_json::json;
 
@@ -19,7 +20,9 @@ Examples:
   quintet text generate --seed 7 --temperature 0.6 --stop \".\" \"And the king said\"
   echo \"the lord is my shepherd i shall not want\" | quintet text restore
   quintet text score \"In the beginning God created the heaven and the earth.\"
-  quintet text embed \"A man is eating food.\" \"A man eats bread.\"";
+  quintet text embed \"A man is eating food.\" \"A man eats bread.\"
+  quintet text rerank \"what do men eat?\" \"A man eats bread.\" \"A cheetah runs.\"
+  quintet text fill-mask \"A man eats [MASK].\"";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -40,6 +43,12 @@ enum Command {
     Score(Texts),
     /// Sentence embeddings, and how alike the texts are
     Embed(Texts),
+    /// Order documents by how well each answers a query
+    Rerank(Rerank),
+    /// The classes of texts
+    Classify(Texts),
+    /// The likeliest tokens where a text has the tokenizer's mask, [MASK] or <mask>
+    FillMask(Texts),
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +87,14 @@ struct Texts {
     model: String,
 }
 
+#[derive(Debug, Args)]
+struct Rerank {
+    /// What is looked for
+    query: String,
+    #[command(flatten)]
+    documents: Texts,
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
     let json = arguments.connection.json;
     let channel = arguments.connection.open().await?;
@@ -99,6 +116,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
         }
         Command::Score(texts) => score(client, texts, json).await,
         Command::Embed(texts) => embed(client, texts, json).await,
+        Command::Rerank(asked) => rerank(client, asked, json).await,
+        Command::Classify(texts) => classify(client, texts, json).await,
+        Command::FillMask(texts) => fill_mask(client, texts, json).await,
     }
 }
 
@@ -187,4 +207,64 @@ async fn embed(mut client: TextServiceClient<Channel>, arguments: Texts, json: b
             .collect()
     });
     table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows)
+}
+
+async fn rerank(mut client: TextServiceClient<Channel>, asked: Rerank, json: bool) -> Result<(), Error> {
+    let request = RerankRequest {
+        model: asked.documents.model.clone(),
+        query: asked.query,
+        documents: asked.documents.texts()?,
+        return_documents: true,
+        ..RerankRequest::default()
+    };
+    let results = client.rerank(request).await?.into_inner().results;
+    if json {
+        return results.iter().try_for_each(|result| {
+            print_json(&json!({"index": result.index, "relevance_score": result.relevance_score, "document": result.document}))
+        });
+    }
+    table(&["document", "score"], results.iter().map(|result| vec![short(&result.document), format!("{:.4}", result.relevance_score)]))
+}
+
+async fn classify(mut client: TextServiceClient<Channel>, arguments: Texts, json: bool) -> Result<(), Error> {
+    let texts = arguments.texts()?;
+    let inputs = texts.iter().map(|text| ClassifyInput { text: text.clone(), ..ClassifyInput::default() }).collect();
+    let request = ClassifyRequest { model: arguments.model, inputs, ..ClassifyRequest::default() };
+    let found = client.classify(request).await?.into_inner().classifications;
+    if json {
+        return texts.iter().zip(&found).try_for_each(|(text, found)| {
+            let labels: Vec<_> = found.labels.iter().map(|label| json!({"label": label.label, "score": label.score})).collect();
+            print_json(&json!({"text": text, "labels": labels}))
+        });
+    }
+    let rows = texts.iter().zip(&found).flat_map(|(text, found)| {
+        let row = |label: &LabelScore| vec![short(text), label.label.clone(), format!("{:.4}", label.score)];
+        found.labels.iter().take(3).map(row)
+    });
+    table(&["text", "class", "score"], rows)
+}
+
+async fn fill_mask(mut client: TextServiceClient<Channel>, arguments: Texts, json: bool) -> Result<(), Error> {
+    let texts = arguments.texts()?;
+    let request = FillMaskRequest { model: arguments.model, inputs: texts.clone(), ..FillMaskRequest::default() };
+    let filled = client.fill_mask(request).await?.into_inner().texts;
+    if json {
+        return texts.iter().zip(&filled).try_for_each(|(text, filled)| {
+            let tokens = |mask: &FilledMask| mask.tokens.iter().map(|token| json!({"token": token.token, "score": token.score})).collect();
+            print_json(&json!({"text": text, "masks": filled.masks.iter().map(tokens).collect::<Vec<serde_json::Value>>()}))
+        });
+    }
+    let rows = texts.iter().zip(&filled).flat_map(|(text, filled)| {
+        let row = |(index, mask): (usize, &FilledMask)| {
+            let tokens = mask.tokens.iter().map(|token| format!("{} {:.3}", token.token.trim(), token.score)).collect::<Vec<_>>();
+            vec![short(text), (index + 1).to_string(), tokens.join(", ")]
+        };
+        filled.masks.iter().enumerate().map(row)
+    });
+    table(&["text", "mask", "tokens"], rows)
+}
+
+/// The beginning of a text, for a table.
+fn short(text: &str) -> String {
+    text.chars().take(60).collect()
 }

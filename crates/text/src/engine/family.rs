@@ -35,6 +35,14 @@ impl Engine {
         }
     }
 
+    /// The encoder, if it is one.
+    pub fn encoder(&self) -> Option<&Encoder> {
+        match self {
+            Self::Encoder(encoder) => Some(encoder),
+            Self::Decoder(_) | Self::Seq2Seq(_) => None,
+        }
+    }
+
     /// Its tokens, if it generates text.
     pub fn tokens(&self) -> Option<&TokensCell> {
         match self {

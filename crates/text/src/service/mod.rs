@@ -1,16 +1,21 @@
 //! The gRPC face: the only place that names generated types. Each rpc converts, calls an engine, and converts back.
 
 mod chat;
+mod classify;
 mod embed;
+mod encodings;
+mod fill_mask;
 mod generate;
 mod models;
+mod rerank;
 mod score;
 
 use std::{pin::Pin, sync::Arc};
 
 use quintet_proto::text::v1::{
-    ChatRequest, ChatResponse, ChatStreamRequest, ChatStreamResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
-    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ScoreRequest, ScoreResponse, text_service_server,
+    ChatRequest, ChatResponse, ChatStreamRequest, ChatStreamResponse, ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse,
+    FillMaskRequest, FillMaskResponse, GenerateRequest, GenerateResponse, GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest,
+    ListModelsResponse, RerankRequest, RerankResponse, ScoreRequest, ScoreResponse, text_service_server,
 };
 use quintet_serving::error::status;
 use tokio::sync::Semaphore;
@@ -27,6 +32,8 @@ pub(crate) struct TextService {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tasks: TaskTracker,
     pub(crate) max_score_tokens: usize,
+    /// The most bytes of an answer.
+    pub(crate) max_response_bytes: usize,
     pub(crate) share_prefixes: bool,
     /// Of requests that do not say.
     pub(crate) speculation: DefaultSpeculation,
@@ -68,5 +75,17 @@ impl text_service_server::TextService for TextService {
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         self.embed_texts(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn rerank(&self, request: Request<RerankRequest>) -> Result<Response<RerankResponse>, Status> {
+        self.rerank_documents(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn classify(&self, request: Request<ClassifyRequest>) -> Result<Response<ClassifyResponse>, Status> {
+        self.classify_texts(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn fill_mask(&self, request: Request<FillMaskRequest>) -> Result<Response<FillMaskResponse>, Status> {
+        self.fill_masks(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 }

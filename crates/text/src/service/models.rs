@@ -3,13 +3,23 @@ use std::sync::Arc;
 use quintet_onnx::{Loaded, Missing, Registry};
 use quintet_proto::text::v1::{Model as ModelMessage, ModelKind};
 
-use crate::{Error, engine::Engine};
+use crate::{
+    Error,
+    engine::{
+        Engine,
+        encoder::{Encoder, Head},
+    },
+};
 
 fn kind(engine: &Engine) -> ModelKind {
     match engine {
         Engine::Decoder(_) => ModelKind::CausalLm,
         Engine::Seq2Seq(_) => ModelKind::Seq2seq,
-        Engine::Encoder(_) => ModelKind::Encoder,
+        Engine::Encoder(encoder) => match encoder.head() {
+            Head::Tokens { .. } => ModelKind::Encoder,
+            Head::MaskedLm { .. } => ModelKind::MaskedLm,
+            Head::Classification { .. } => ModelKind::SequenceClassifier,
+        },
     }
 }
 
@@ -17,7 +27,12 @@ fn kind_in_words(engine: &Engine) -> &'static str {
     match engine {
         Engine::Decoder(_) => "a decoder",
         Engine::Seq2Seq(_) => "an encoder-decoder",
-        Engine::Encoder(_) => "an encoder",
+        Engine::Encoder(encoder) => match encoder.head() {
+            Head::Tokens { .. } => "an encoder",
+            Head::MaskedLm { .. } => "a masked language model",
+            Head::Classification { labels, .. } if labels.len() == 1 => "a sequence classifier of one label",
+            Head::Classification { .. } => "a sequence classifier",
+        },
     }
 }
 
@@ -78,6 +93,15 @@ impl Models {
             license: loaded.folder.manifest.license.clone(),
             max_tokens: loaded.max_tokens() as u32,
             provider_nodes: loaded.provider_nodes().iter().map(|(provider, count)| (provider.clone(), *count)).collect(),
+            prompt_names: loaded.encoder().map(|encoder| encoder.prompts().keys().cloned().collect()).unwrap_or_default(),
+            labels: match loaded.encoder().map(Encoder::head) {
+                Some(Head::Classification { labels, .. }) => labels.clone(),
+                _ => Vec::new(),
+            },
+            dimensions: match loaded.encoder().map(Encoder::head) {
+                Some(Head::Tokens { dimensions }) => *dimensions as u32,
+                _ => 0,
+            },
         };
         self.registry.all().iter().map(describe).collect()
     }

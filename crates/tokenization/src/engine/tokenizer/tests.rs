@@ -38,6 +38,20 @@ fn the_unknown_token_cannot_be_spelled_but_is_still_said() {
 }
 
 #[test]
+fn one_special_token_may_be_spelled_where_the_others_are_text() {
+    for (name, tokenizer) in samples::all() {
+        for allowed in tokenizer.specials() {
+            let spelled: Vec<_> = tokenizer.specials().iter().map(|special| special.content.as_str()).collect();
+            let text = format!("x {} y", spelled.join(" z "));
+            let ids = tokenizer.encode_with(&text, allowed.id).unwrap().ids;
+            assert_eq!(ids.iter().filter(|id| **id == allowed.id).count(), 1, "{name}: {text:?}, {}", allowed.content);
+            let alone = tokenizer.encode_with("x y", allowed.id).unwrap();
+            assert_eq!(alone, tokenizer.encode("x y", false, false).unwrap(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn allowed_special_tokens_are_found() {
     let tokenizer = load(&samples::byte_level());
     let end = tokenizer.specials()[0].id;
