@@ -16,7 +16,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::harness::{Process, metric, soaks};
+use crate::harness::{Process, metric, root, soaks};
 
 /// Bytes as they are.
 #[derive(Clone, Copy, Default)]
@@ -243,7 +243,15 @@ async fn call(channel: Channel, contracts: &Contracts, method: &Method, seed: u6
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rpc_survives_hostile_messages() {
-    let process = Process::up(&["--set", "server.log=error"]);
+    // The embedded models, and one for each rpc that none of them is for.
+    let repository = tempfile::tempdir().unwrap();
+    for folder in ["deploy/models", "tests/models/encoders"] {
+        for model in std::fs::read_dir(root().join(folder)).unwrap().flatten() {
+            std::os::unix::fs::symlink(model.path(), repository.path().join(model.file_name())).unwrap();
+        }
+    }
+    let models = format!("models.path={}", repository.path().display());
+    let process = Process::up(&["--set", "server.log=error", "--set", &models]);
     let contracts = Arc::new(contracts());
     assert!(contracts.methods.len() > 40);
     let channel = process.channel().await;

@@ -238,7 +238,7 @@ async fn classify(mut client: TextServiceClient<Channel>, arguments: Texts, json
         });
     }
     let rows = texts.iter().zip(&found).flat_map(|(text, found)| {
-        let row = |label: &LabelScore| vec![short(text), label.label.clone(), format!("{:.4}", label.score)];
+        let row = move |label: &LabelScore| vec![short(text), label.label.clone(), format!("{:.4}", label.score)];
         found.labels.iter().take(3).map(row)
     });
     table(&["text", "class", "score"], rows)
@@ -255,7 +255,7 @@ async fn fill_mask(mut client: TextServiceClient<Channel>, arguments: Texts, jso
         });
     }
     let rows = texts.iter().zip(&filled).flat_map(|(text, filled)| {
-        let row = |(index, mask): (usize, &FilledMask)| {
+        let row = move |(index, mask): (usize, &FilledMask)| {
             let tokens = mask.tokens.iter().map(|token| format!("{} {:.3}", token.token.trim(), token.score)).collect::<Vec<_>>();
             vec![short(text), (index + 1).to_string(), tokens.join(", ")]
         };

@@ -70,8 +70,9 @@ struct TokenizerConfig {
 #[serde(default)]
 struct Config {
     model_type: String,
-    max_position_embeddings: Option<usize>,
-    pad_token_id: Option<usize>,
+    // Some write -1 for what they do not have.
+    max_position_embeddings: Option<i64>,
+    pad_token_id: Option<i64>,
     hidden_size: Option<usize>,
     dim: Option<usize>,
     id2label: BTreeMap<String, String>,
@@ -165,8 +166,9 @@ fn max_tokens(folder: &ModelFolder, config: &Config) -> Result<usize, Error> {
     let named = tokenizer.model_max_length.filter(|length| (1.0..NO_LENGTH).contains(length)).map(|length| length as usize);
     // RoBERTa and MPNet begin to count behind their padding token's id.
     let counts_late = ["camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"].contains(&config.model_type.as_str());
-    let skipped = if counts_late { config.pad_token_id.unwrap_or(1) + 1 } else { 0 };
-    let positions = config.max_position_embeddings.map(|positions| positions.saturating_sub(skipped));
+    let skipped = if counts_late { config.pad_token_id.unwrap_or(1).saturating_add(1) } else { 0 };
+    let positions = config.max_position_embeddings.map(|positions| positions.saturating_sub(skipped)).filter(|positions| *positions > 0);
+    let positions = positions.and_then(|positions| usize::try_from(positions).ok());
     Ok([lengths.max_seq_length, named, positions].into_iter().flatten().min().unwrap_or(MOST_TOKENS))
 }
 
