@@ -263,7 +263,7 @@ async fn whatever_runs_beside_it_a_text_has_the_bits_of_its_solo_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_encoders_cannot_do_is_said() {
-    let (_process, mut client) = served(&["server.max_response_bytes=20000"]).await;
+    let (_process, mut client) = served(&["server.max_response_bytes=200000"]).await;
     let models = client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
     let described: Vec<(&str, ModelKind, usize, u32, usize)> =
         models.iter().map(|model| (model.name.as_str(), model.kind(), model.labels.len(), model.dimensions, model.prompt_names.len())).collect();
