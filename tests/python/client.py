@@ -57,12 +57,12 @@ def check_tokenization(channel: grpc.Channel) -> None:
 
     stub = TokenizationServiceStub(channel)
     text = "In the beginning — 天地 🌍"
-    encoded = stub.Encode(pb.EncodeRequest(model="gpt-kjv", inputs=[pb.EncodeInput(text=text)])).encodings[0]
-    decoded = stub.Decode(pb.DecodeRequest(model="gpt-kjv", sequences=[pb.TokenIds(ids=encoded.ids)]))
+    encoded = stub.Encode(pb.EncodeRequest(model="gpt-english", inputs=[pb.EncodeInput(text=text)])).encodings[0]
+    decoded = stub.Decode(pb.DecodeRequest(model="gpt-english", sequences=[pb.TokenIds(ids=encoded.ids)]))
     assert list(decoded.texts) == [text]
-    pieces = stub.DecodeStream(iter([pb.DecodeStreamRequest(model="gpt-kjv"), *(pb.DecodeStreamRequest(ids=[i]) for i in encoded.ids)]))
+    pieces = stub.DecodeStream(iter([pb.DecodeStreamRequest(model="gpt-english"), *(pb.DecodeStreamRequest(ids=[i]) for i in encoded.ids)]))
     assert "".join(piece.text for piece in pieces) == text
-    special = stub.Encode(pb.EncodeRequest(model="gpt-kjv", inputs=[pb.EncodeInput(text="<|endoftext|>")])).encodings[0]
+    special = stub.Encode(pb.EncodeRequest(model="gpt-english", inputs=[pb.EncodeInput(text="<|endoftext|>")])).encodings[0]
     assert len(special.ids) > 1, "a user's text must not become a special token"
 
 

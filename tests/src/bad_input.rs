@@ -35,7 +35,7 @@ async fn text_requests_are_checked() {
     }
     let unknown = client.generate(GenerateRequest { model: "nobody".into(), ..good() }).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
-    assert!(unknown.message().contains("gpt-kjv"), "{unknown}");
+    assert!(unknown.message().contains("gpt-english"), "{unknown}");
     let wrong = client.generate(GenerateRequest { model: "all-minilm-l6-v2".into(), ..good() }).await.unwrap_err();
     assert_eq!(wrong.code(), Code::FailedPrecondition);
     assert_eq!(fields(&client.embed(EmbedRequest::default()).await.unwrap_err()), ["inputs"]);
@@ -55,7 +55,7 @@ async fn the_other_services_check_too_and_stay_up() {
     let enumeration =
         EncodeRequest { inputs: vec![EncodeInput { text: "a".into(), ..EncodeInput::default() }], special_tokens: 42, ..EncodeRequest::default() };
     assert_eq!(fields(&tokenizer.encode(enumeration).await.unwrap_err()), ["special_tokens"]);
-    let unknown_id = DecodeRequest { model: "gpt-kjv".into(), sequences: vec![TokenIds { ids: vec![1, 999_999] }], ..DecodeRequest::default() };
+    let unknown_id = DecodeRequest { model: "gpt-english".into(), sequences: vec![TokenIds { ids: vec![1, 999_999] }], ..DecodeRequest::default() };
     assert_eq!(fields(&tokenizer.decode(unknown_id).await.unwrap_err()), ["sequences[0].ids[1]"]);
     let oversized = EncodeRequest { inputs: vec![EncodeInput { text: "x".repeat(100_000), ..EncodeInput::default() }], ..EncodeRequest::default() };
     let status = tokenizer.encode(oversized).await.unwrap_err();

@@ -92,7 +92,7 @@ fn contracts() -> Contracts {
 /// Names and texts that reach far into the services, or that they must not trip over.
 const WORDS: [&str; 22] = [
     "",
-    "gpt-kjv",
+    "gpt-english",
     "glyph-gan",
     "glyph-gan/generator",
     "vae-digits",

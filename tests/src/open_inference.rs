@@ -62,7 +62,7 @@ async fn raw_and_typed_tensors_run_any_graph() {
     assert_eq!(unknown.code(), Code::NotFound);
     assert!(unknown.message().contains("glyph-gan/generator"), "{unknown}");
     // Every service's graphs are there, the decoder's among them.
-    for name in ["gpt-kjv", "restore-case/decoder_model", "all-minilm-l6-v2", "vae-digits/encoder", "glyph-classifier"] {
+    for name in ["gpt-english", "restore-case/decoder_model", "all-minilm-l6-v2", "vae-digits/encoder", "glyph-classifier"] {
         assert!(client.model_ready(ModelReadyRequest { name: name.into(), ..Default::default() }).await.unwrap().into_inner().ready, "{name}");
     }
 }

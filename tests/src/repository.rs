@@ -158,8 +158,8 @@ async fn memory_comes_back_when_models_are_unloaded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_under_way_survives_the_unloading_of_its_model() {
     let repository = tempfile::tempdir().unwrap();
-    copy("gpt-kjv", repository.path(), "1");
-    let process = explicit(repository.path(), "gpt-kjv");
+    copy("gpt-english", repository.path(), "1");
+    let process = explicit(repository.path(), "gpt-english");
     let mut inference = Inference::new(process.channel().await);
     let mut text = TextServiceClient::new(process.channel().await);
     let request = TextRequest {
@@ -174,7 +174,7 @@ async fn a_text_under_way_survives_the_unloading_of_its_model() {
     let mut written = stream.message().await.unwrap().unwrap().text;
     #[allow(clippy::disallowed_methods, reason = "the test awaits it")]
     let unloading = tokio::spawn(async move {
-        unload(&mut inference, "gpt-kjv").await.unwrap();
+        unload(&mut inference, "gpt-english").await.unwrap();
         inference
     });
     while let Some(piece) = stream.message().await.unwrap() {
@@ -183,7 +183,7 @@ async fn a_text_under_way_survives_the_unloading_of_its_model() {
     assert_eq!(written, whole);
     let mut inference = unloading.await.unwrap();
     assert_eq!(text.generate(request).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(states(&mut inference).await, [state("gpt-kjv", "1", "UNAVAILABLE")]);
+    assert_eq!(states(&mut inference).await, [state("gpt-english", "1", "UNAVAILABLE")]);
     assert!(inference.model_statistics(ModelStatisticsRequest::default()).await.unwrap().into_inner().model_stats.is_empty());
 }
 

@@ -49,7 +49,7 @@ async fn connect(process: &Process, authority: &Authority, identity: Option<(Str
 
 async fn count(channel: Channel) -> Result<u32, tonic::Status> {
     let inputs = vec![EncodeInput { text: "And Moses".into(), ..EncodeInput::default() }];
-    let request = CountTokensRequest { model: "gpt-kjv".into(), inputs, ..CountTokensRequest::default() };
+    let request = CountTokensRequest { model: "gpt-english".into(), inputs, ..CountTokensRequest::default() };
     TokenizationServiceClient::new(channel).count_tokens(request).await.map(|answer| answer.into_inner().counts[0])
 }
 
@@ -123,7 +123,7 @@ async fn keys_open_what_their_scopes_say_and_nothing_of_them_is_logged() {
         }
     };
     let inputs = vec![EncodeInput { text: "And".into(), ..EncodeInput::default() }];
-    let request = CountTokensRequest { model: "gpt-kjv".into(), inputs, ..CountTokensRequest::default() };
+    let request = CountTokensRequest { model: "gpt-english".into(), inputs, ..CountTokensRequest::default() };
     let unknown = TokenizationServiceClient::new(channel.clone()).count_tokens(request.clone()).await.unwrap_err();
     assert_eq!((unknown.code(), unknown.get_error_details().error_info().unwrap().reason.as_str()), (Code::Unauthenticated, "API_KEY_MISSING"));
     let mut client = TokenizationServiceClient::with_interceptor(channel.clone(), with(&reader));
@@ -142,7 +142,7 @@ async fn keys_open_what_their_scopes_say_and_nothing_of_them_is_logged() {
     }
 
     // Admin rpcs need their scope; who has it gets as far as the repository's own rule.
-    let unload = RepositoryModelUnloadRequest { model_name: "gpt-kjv".into(), ..RepositoryModelUnloadRequest::default() };
+    let unload = RepositoryModelUnloadRequest { model_name: "gpt-english".into(), ..RepositoryModelUnloadRequest::default() };
     let mut inference = GrpcInferenceServiceClient::with_interceptor(channel.clone(), with(&reader));
     assert_eq!(inference.repository_model_unload(unload.clone()).await.unwrap_err().code(), Code::PermissionDenied);
     let mut inference = GrpcInferenceServiceClient::with_interceptor(channel, with(&operator));
@@ -161,10 +161,10 @@ async fn keys_open_what_their_scopes_say_and_nothing_of_them_is_logged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_rpcs_are_off_on_a_public_listener() {
     let process =
-        Process::start("quintet-tokenization", &["--listen", "0.0.0.0:0", "--set", "models.control=explicit", "--set", "models.load=gpt-kjv"]);
+        Process::start("quintet-tokenization", &["--listen", "0.0.0.0:0", "--set", "models.control=explicit", "--set", "models.load=gpt-english"]);
     let port = process.address.rsplit(':').next().unwrap();
     let channel = Channel::from_shared(format!("http://127.0.0.1:{port}")).unwrap().connect().await.unwrap();
-    let unload = RepositoryModelUnloadRequest { model_name: "gpt-kjv".into(), ..RepositoryModelUnloadRequest::default() };
+    let unload = RepositoryModelUnloadRequest { model_name: "gpt-english".into(), ..RepositoryModelUnloadRequest::default() };
     let refused = GrpcInferenceServiceClient::new(channel.clone()).repository_model_unload(unload).await.unwrap_err();
     assert_eq!((refused.code(), refused.get_error_details().error_info().unwrap().reason.as_str()), (Code::PermissionDenied, "ADMIN_OFF"));
     assert!(count(channel).await.unwrap() > 0);

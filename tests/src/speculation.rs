@@ -276,7 +276,7 @@ fn a_draft_model_that_cannot_draft_is_named_at_the_start() {
     let decoders = root().join("tests/models/decoders");
     let embedded = root().join("deploy/models");
     for (draft, reason) in [
-        ("gpt-kjv", "tokenizer"),
+        ("gpt-english", "tokenizer"),
         ("qwen2", "tokenizer"),
         ("all-minilm-l6-v2", "of kind \"encoder\""),
         ("nobody", "another decoder"),
@@ -284,7 +284,7 @@ fn a_draft_model_that_cannot_draft_is_named_at_the_start() {
     ] {
         let repository = tempfile::tempdir().unwrap();
         with_draft(&decoders.join("llama/1"), &repository.path().join("drafted/1"), draft);
-        for model in [embedded.join("gpt-kjv"), embedded.join("all-minilm-l6-v2"), decoders.join("qwen2")] {
+        for model in [embedded.join("gpt-english"), embedded.join("all-minilm-l6-v2"), decoders.join("qwen2")] {
             std::os::unix::fs::symlink(&model, repository.path().join(model.file_name().unwrap())).unwrap();
         }
         let models = format!("models.path={}", repository.path().display());

@@ -44,7 +44,7 @@ async fn ids(client: &mut Client, request: EncodeRequest) -> (String, Vec<Vec<u3
 async fn a_tokenizer_is_replaced_under_load_without_a_wrong_answer() {
     const TEXTS: [&str; 3] = ["And God said, Let there be light: <s>[CLS]", "naïve café — 日本語 👩‍👩‍👧‍👦", "x  y\n\n z"];
     let repository = tempfile::tempdir().unwrap();
-    let models = ["gpt-kjv", "all-minilm-l6-v2"];
+    let models = ["gpt-english", "all-minilm-l6-v2"];
     place(models[1], repository.path(), 1);
     let path = format!("models.path={}", repository.path().display());
     let process = Process::start("quintet-tokenization", &["--set", &path, "--set", "models.control=explicit", "--set", "models.load=words"]);
@@ -99,7 +99,7 @@ async fn texts_out_of_bounds_are_refused_by_name() {
     let process = Process::start("quintet-tokenization", &["--set", "tokenization.max_text_bytes=1000000"]);
     let mut client = Client::new(process.channel().await).max_encoding_message_size(1 << 28);
     let long = "a".repeat(1_000_001);
-    let encode = |text: &str| EncodeRequest { model: "gpt-kjv".into(), ..request("", &[text]) };
+    let encode = |text: &str| EncodeRequest { model: "gpt-english".into(), ..request("", &[text]) };
     assert_eq!(fields(&client.encode(encode(&long)).await.unwrap_err()), ["inputs[0].text"]);
     // A hundred megabytes do not even arrive.
     let endless = client.encode(encode(&"a".repeat(100_000_000))).await.unwrap_err();
@@ -137,7 +137,7 @@ async fn memory_stays_flat_over_random_texts() {
             let mut client = Client::new(process.channel().await);
             streams.push(async move {
                 let mut random = StdRng::seed_from_u64(round << 32 | stream);
-                let model = if stream % 2 == 0 { "gpt-kjv" } else { "all-minilm-l6-v2" };
+                let model = if stream % 2 == 0 { "gpt-english" } else { "all-minilm-l6-v2" };
                 let requests = (0..each).map(move |_| {
                     let request = EncodeRequest { model: model.into(), ..request("", &[&random_text(&mut random)]) };
                     EncodeStreamRequest { request: Some(request) }

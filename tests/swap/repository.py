@@ -22,14 +22,14 @@ CHAT = (
 
 def make(folder: pathlib.Path) -> list[str]:
     """Writes the repository, and gives the names of its tokenizers that have a chat template."""
-    for name in ["all-minilm-l6-v2", "gpt-kjv", "restore-case"]:
+    for name in ["all-minilm-l6-v2", "gpt-english", "restore-case"]:
         shutil.copytree(MODELS / name, folder / name)
-    with_template(folder / "gpt-kjv" / "1")
-    names = ["gpt-kjv"]
+    with_template(folder / "gpt-english" / "1")
+    names = ["gpt-english"]
     for template in sorted(TEMPLATES.glob("*.jinja")):
         made = folder / f"chat-{template.stem.replace('_', '-')}"
         made.mkdir()
-        shutil.copy(MODELS / "gpt-kjv" / "1" / "tokenizer.json", made)
+        shutil.copy(MODELS / "gpt-english" / "1" / "tokenizer.json", made)
         config = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "chat_template": template.read_text()}
         (made / "tokenizer_config.json").write_text(json.dumps(config))
         names.append(made.name)

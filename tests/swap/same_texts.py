@@ -32,28 +32,28 @@ def check(pair: Pair) -> None:
     # Greedy draws nothing; the seed is there so that no answer names a fresh one.
     greedy, stopping = pb.Sampling(temperature=0, seed=0), pb.Stopping(max_new_tokens=48)
     for prompt in PROMPTS:
-        request = pb.GenerateRequest(model="gpt-kjv", prompt=prompt, sampling=greedy, stopping=stopping)
+        request = pb.GenerateRequest(model="gpt-english", prompt=prompt, sampling=greedy, stopping=stopping)
         pair.same("Generate", request, untimed)
         drawn = pb.GenerateRequest(
-            model="gpt-kjv", prompt=prompt, sampling=pb.Sampling(seed=5), stopping=stopping, logprobs=True, top_logprobs=2
+            model="gpt-english", prompt=prompt, sampling=pb.Sampling(seed=5), stopping=stopping, logprobs=True, top_logprobs=2
         )
         pair.same("Generate", drawn, untimed)
         restored = pb.GenerateRequest(model="restore-case", prompt=prompt.lower(), sampling=greedy)
         pair.same("Generate", restored, untimed)
-        guided = pb.GenerateRequest(model="gpt-kjv", prompt=prompt, sampling=greedy, guide=pb.Guide(regex="[A-Z][a-z ]{5,20}[.]"))
+        guided = pb.GenerateRequest(model="gpt-english", prompt=prompt, sampling=greedy, guide=pb.Guide(regex="[A-Z][a-z ]{5,20}[.]"))
         pair.same("Generate", guided, untimed)
         stopped = pb.GenerateRequest(
-            model="gpt-kjv", prompt=prompt, sampling=greedy, stopping=pb.Stopping(max_new_tokens=48, stop=[" the", "."])
+            model="gpt-english", prompt=prompt, sampling=greedy, stopping=pb.Stopping(max_new_tokens=48, stop=[" the", "."])
         )
         pair.same("Generate", stopped, untimed)
         streams = [whole_stream(stub, request) for stub in pair.stubs]
         pair.compared += 1
         if streams[0] != streams[1]:
             pair.differences.append(f"GenerateStream({prompt!r}): {streams}")
-    pair.same("Score", pb.ScoreRequest(model="gpt-kjv", texts=PROMPTS, return_tokens=True))
+    pair.same("Score", pb.ScoreRequest(model="gpt-english", texts=PROMPTS, return_tokens=True))
     pair.same("Embed", pb.EmbedRequest(model="all-minilm-l6-v2", inputs=PROMPTS))
     chat = pb.ChatRequest(
-        generate=pb.GenerateRequest(model="gpt-kjv", sampling=greedy, stopping=pb.Stopping(max_new_tokens=24)),
+        generate=pb.GenerateRequest(model="gpt-english", sampling=greedy, stopping=pb.Stopping(max_new_tokens=24)),
         messages=[tokenization_pb2.ChatMessage(role="user", content="Who art thou, <|endoftext|>?")],
     )
     pair.same("Chat", chat, lambda answer: untimed(answer.generated))

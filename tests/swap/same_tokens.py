@@ -48,7 +48,7 @@ def check(pair: Pair, chat_models: list[str]) -> None:
     (listed,) = pair.same("ListTokenizers", pb.ListTokenizersRequest())
     for name in ["", *(tokenizer.name for tokenizer in listed.tokenizers)]:
         pair.same("GetTokenizer", pb.GetTokenizerRequest(model=name))
-    for model in ["gpt-kjv", "restore-case", "all-minilm-l6-v2"]:
+    for model in ["gpt-english", "restore-case", "all-minilm-l6-v2"]:
         pair.same("GetVocabulary", pb.GetVocabularyRequest(model=model))
         check_encoding(pair, model)
         check_decoding(pair, model)
@@ -113,26 +113,26 @@ def check_refusals(pair: Pair) -> None:
     one = inputs(["a"])
     refused = [
         ("Encode", pb.EncodeRequest(model="none", inputs=one)),
-        ("Encode", pb.EncodeRequest(model="gpt-kjv", model_version="9", inputs=one)),
+        ("Encode", pb.EncodeRequest(model="gpt-english", model_version="9", inputs=one)),
         ("Encode", pb.EncodeRequest()),
         ("Encode", pb.EncodeRequest(inputs=inputs(["a"] * 4097))),
         ("Encode", pb.EncodeRequest(inputs=inputs(["a" * (1 << 20) + "b"]))),
         ("Encode", pb.EncodeRequest(inputs=[pb.EncodeInput(text="a", raw_text=b"a")])),
         ("Encode", pb.EncodeRequest(inputs=one, special_tokens=9, truncation=pb.Truncation(side=9, strategy=9, stride=1))),
-        ("Encode", pb.EncodeRequest(model="gpt-kjv", inputs=one, padding=pb.Padding())),
+        ("Encode", pb.EncodeRequest(model="gpt-english", inputs=one, padding=pb.Padding())),
         ("Encode", pb.EncodeRequest(inputs=one, padding=pb.Padding(multiple_of=5000, side=9, pad_id=1 << 30, min_tokens=1 << 30))),
         ("CountTokens", pb.CountTokensRequest()),
         ("Decode", pb.DecodeRequest()),
-        ("Decode", pb.DecodeRequest(model="gpt-kjv", sequences=[pb.TokenIds(ids=[1, 1 << 31])])),
+        ("Decode", pb.DecodeRequest(model="gpt-english", sequences=[pb.TokenIds(ids=[1, 1 << 31])])),
         ("GetTokenizer", pb.GetTokenizerRequest(model="none")),
         ("GetVocabulary", pb.GetVocabularyRequest(model="none")),
         ("ApplyChatTemplate", pb.ApplyChatTemplateRequest(model="restore-case", messages=[pb.ChatMessage(role="user")])),
-        ("ApplyChatTemplate", pb.ApplyChatTemplateRequest(model="gpt-kjv")),
-        ("ApplyChatTemplate", pb.ApplyChatTemplateRequest(model="gpt-kjv", template="none", messages=[pb.ChatMessage(role="user")])),
+        ("ApplyChatTemplate", pb.ApplyChatTemplateRequest(model="gpt-english")),
+        ("ApplyChatTemplate", pb.ApplyChatTemplateRequest(model="gpt-english", template="none", messages=[pb.ChatMessage(role="user")])),
         (
             "ApplyChatTemplate",
             pb.ApplyChatTemplateRequest(
-                model="gpt-kjv",
+                model="gpt-english",
                 messages=[
                     pb.ChatMessage(extra="[1]"),
                     pb.ChatMessage(role="a", extra='{"role": "x"}', tool_calls=[pb.ChatToolCall(arguments="{")]),
@@ -145,7 +145,7 @@ def check_refusals(pair: Pair) -> None:
         ),
         ("EncodeStream", [pb.EncodeStreamRequest()]),
         ("DecodeStream", [pb.DecodeStreamRequest(model="none")]),
-        ("DecodeStream", [pb.DecodeStreamRequest(), pb.DecodeStreamRequest(model="gpt-kjv")]),
+        ("DecodeStream", [pb.DecodeStreamRequest(), pb.DecodeStreamRequest(model="gpt-english")]),
         ("DecodeStream", [pb.DecodeStreamRequest(), pb.DecodeStreamRequest(skip_special_tokens=True)]),
         ("DecodeStream", [pb.DecodeStreamRequest(), pb.DecodeStreamRequest(ids=[1 << 31])]),
     ]

@@ -54,7 +54,7 @@ fn main() {
     let named = flag("model").map(|model| (flag("models").unwrap_or_else(|| "deploy/models".to_owned()), model, &Workload::ALL[..]));
     let ours = [
         (format!("{folder}/models"), "bytes".to_owned(), &Workload::ALL[..]),
-        ("deploy/models".to_owned(), "gpt-kjv".to_owned(), &Workload::ALL[1..]),
+        ("deploy/models".to_owned(), "gpt-english".to_owned(), &Workload::ALL[1..]),
     ];
     for (models, model, workloads) in named.map_or_else(|| ours.to_vec(), |named| vec![named]) {
         let server = Server::start(&models, model);

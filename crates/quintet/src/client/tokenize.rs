@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   quintet tokenize \"In the beginning\"
   quintet tokenize --model all-minilm-l6-v2 \"A man is eating food.\"
-  quintet tokenize --decode --model gpt-kjv 364 266 1435";
+  quintet tokenize --decode --model gpt-english 364 266 1435";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
