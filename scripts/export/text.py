@@ -5,6 +5,7 @@
 
 needs torch, transformers, onnx and onnxruntime (scripts/train/requirements.txt). Decoders: {decoders}.
 Encoders, for embeddings or with the head that their config.json names: {encoders}.
+Encoder–decoders: {pairs}.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from decoder.anatomy import Unsupported  # noqa: E402
 from decoder.report import Report  # noqa: E402
 from encoder import export as encoders  # noqa: E402
 from encoder import families as encoder_families  # noqa: E402
+from seq2seq import export as seq2seq  # noqa: E402
+from seq2seq import families as pairs  # noqa: E402
 
 # Largest difference of logits to torch, over the largest logit (over 1 where that is smaller).
 FULL_TOLERANCE = 1e-3
@@ -49,7 +52,7 @@ def main() -> None:
 
 def exporter_of(model_type: str):
     """What exports models of this type: a function of the configuration, the options and the command."""
-    exporters = [(families.READERS, export_decoder), (encoder_families.READERS, encoders.export)]
+    exporters = [(families.READERS, export_decoder), (encoder_families.READERS, encoders.export), (pairs.READERS, export_pair)]
     for readers, exporter in exporters:
         if model_type in readers:
             return exporter
@@ -62,6 +65,12 @@ def export_decoder(config, options: argparse.Namespace, command: str) -> None:
     form = weights.named(options.weights, options.block_size)
     print(f"reading {options.model}", flush=True)
     export(*load(options.model), context, form, options, command)
+
+
+def export_pair(config, options: argparse.Namespace, command: str) -> None:
+    context = seq2seq.check(config, options)
+    print(f"reading {options.model}", flush=True)
+    seq2seq.export(*seq2seq.load(options.model), context, options, command, judge)
 
 
 def load(source: str):
@@ -178,7 +187,8 @@ def emptied(output: pathlib.Path, overwrite: bool) -> None:
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    description = __doc__.format(decoders=", ".join(families.READERS), encoders=", ".join(encoder_families.READERS))
+    known = {"decoders": families.READERS, "encoders": encoder_families.READERS, "pairs": pairs.READERS}
+    description = __doc__.format(**{name: ", ".join(readers) for name, readers in known.items()})
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a name on Hugging Face or a local folder")
     parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="the model folder to write, NAME/VERSION")

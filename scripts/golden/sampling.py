@@ -109,19 +109,26 @@ def golden(case: dict, index: int) -> dict:
     steps = OFF | {key: value for key, value in case.items() if key in OFF}
 
     history = torch.tensor([prompt + output])
+
+    def processed(scores: torch.Tensor) -> torch.Tensor:
+        """After the steps that work on single tokens."""
+        if steps["logit_bias"]:
+            scores = SequenceBiasLogitsProcessor({(token,): bias for token, bias in steps["logit_bias"]})(history, scores)
+        if steps["repetition_penalty"] != 1:
+            scores = RepetitionPenaltyLogitsProcessor(steps["repetition_penalty"])(history, scores)
+        counts = torch.bincount(torch.tensor(output), minlength=VOCABULARY)
+        scores = scores - steps["presence_penalty"] * (counts > 0) - steps["frequency_penalty"] * counts
+        if steps["no_repeat_ngram_size"]:
+            scores = NoRepeatNGramLogitsProcessor(steps["no_repeat_ngram_size"])(history, scores)
+        out = barred + ([token for token in range(VOCABULARY) if token not in allowed] if allowed is not None else [])
+        if out:
+            scores = SuppressTokensLogitsProcessor(out)(history, scores)
+        return scores
+
     scores = torch.tensor([logits], dtype=torch.float32)
-    if steps["logit_bias"]:
-        scores = SequenceBiasLogitsProcessor({(token,): bias for token, bias in steps["logit_bias"]})(history, scores)
-    if steps["repetition_penalty"] != 1:
-        scores = RepetitionPenaltyLogitsProcessor(steps["repetition_penalty"])(history, scores)
-    counts = torch.bincount(torch.tensor(output), minlength=VOCABULARY)
-    scores = scores - steps["presence_penalty"] * (counts > 0) - steps["frequency_penalty"] * counts
-    if steps["no_repeat_ngram_size"]:
-        scores = NoRepeatNGramLogitsProcessor(steps["no_repeat_ngram_size"])(history, scores)
-    out = barred + ([token for token in range(VOCABULARY) if token not in allowed] if allowed is not None else [])
-    if out:
-        scores = SuppressTokensLogitsProcessor(out)(history, scores)
-    best = torch.log_softmax(scores, -1)[0].topk(6)
+    # As a beam search has it: the steps work on log-probabilities.
+    best = processed(torch.log_softmax(scores, -1))[0].topk(6)
+    scores = processed(scores)
     for on, warper in (
         (steps["temperature"] != 1, lambda: TemperatureLogitsWarper(steps["temperature"])),
         (steps["top_k"], lambda: TopKLogitsWarper(steps["top_k"])),

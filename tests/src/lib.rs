@@ -44,6 +44,8 @@ mod repository;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod seq2seq;
+#[cfg(test)]
 mod setup;
 #[cfg(test)]
 mod speculation;

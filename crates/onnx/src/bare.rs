@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 
 use crate::{
-    folder::{CAUSAL_LM_KIND, ENCODER_KIND, GRAPH_KIND, TOKENIZER_KIND},
+    folder::{CAUSAL_LM_KIND, ENCODER_KIND, GRAPH_KIND, SEQ2SEQ_KIND, TOKENIZER_KIND},
     repository::is_plain,
 };
 
@@ -25,6 +25,9 @@ const TIKTOKEN: &str = ".tiktoken";
 /// onnxruntime-genai's description of a decoder.
 const GENAI: &str = "genai_config.json";
 
+/// Optimum's name for the graph that reads an encoder–decoder's input.
+const ENCODER: &str = "encoder_model.onnx";
+
 /// sentence-transformers' description of what its models are made of.
 const MODULES: &str = "modules.json";
 
@@ -36,12 +39,13 @@ const ENCODERS: [&str; 12] =
 const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
     architectures: Vec<String>,
     #[serde(default)]
     model_type: String,
+    is_encoder_decoder: bool,
 }
 
 /// What a folder without a manifest is.
@@ -50,10 +54,13 @@ pub(crate) fn kind(path: &Path) -> Option<&'static str> {
     let graphs = [path.join(ONNX), path.to_owned()];
     let has_graph = || graphs.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten().any(|file| is_graph(&file.path()));
     let config = config(path);
-    if has(GENAI) || (config.as_ref().is_some_and(Config::is_causal_lm) && has_graph()) {
+    if has(GENAI) || (config.is_causal_lm() && has_graph()) {
         return Some(CAUSAL_LM_KIND);
     }
-    let is_encoder = config.is_some_and(|config| config.is_encoder() || (has(MODULES) && !config.architectures.is_empty()));
+    if config.is_encoder_decoder && graphs.iter().any(|folder| folder.join(ENCODER).is_file()) {
+        return Some(SEQ2SEQ_KIND);
+    }
+    let is_encoder = config.is_encoder() || (has(MODULES) && !config.architectures.is_empty());
     if is_encoder && graphs.iter().any(|folder| folder.join(GRAPH).is_file()) {
         return Some(ENCODER_KIND);
     }
@@ -69,11 +76,11 @@ fn is_graph(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "onnx") && path.is_file()
 }
 
-fn config(path: &Path) -> Option<Config> {
+fn config(path: &Path) -> Config {
     let config = path.join(CONFIG);
     let is_small = std::fs::metadata(&config).is_ok_and(|data| data.len() <= MAX_CONFIG_BYTES);
     let config = is_small.then(|| std::fs::read_to_string(&config).ok()).flatten();
-    config.and_then(|text| serde_json::from_str(&text).ok())
+    config.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 impl Config {

@@ -33,6 +33,9 @@ pub const ENCODER_KIND: &str = "encoder";
 /// The kind of a folder with a decoder of text.
 pub const CAUSAL_LM_KIND: &str = "causal-lm";
 
+/// The kind of a folder with an encoder–decoder of text.
+pub const SEQ2SEQ_KIND: &str = "seq2seq";
+
 /// Whether a folder is a model folder.
 pub(crate) fn is_model_folder(path: &Path) -> bool {
     path.join(MANIFEST).is_file() || bare::kind(path).is_some()

@@ -30,6 +30,9 @@ pub struct KvCache {
     capacity: usize,
     /// The most tokens that each row has held since it was released.
     held: Vec<usize>,
+    /// Of an encoder–decoder, the keys and values of the inputs: rows as many, of a capacity of their own. No graph is attached to it
+    /// but through this cache, which drops it last.
+    inputs: Option<Box<Self>>,
     /// Why what it holds is not to be trusted any more: a copy on a GPU failed. Every later run fails with it.
     fault: OnceCell<String>,
 }
@@ -61,7 +64,7 @@ impl CacheOutputs<'_> {
 
 /// Where a cache lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CachePlace {
     /// In this process's memory.
     Host,
     /// In a GPU's, whose memory is taken whole: there are only as many rows as `bytes` have room for, and one at least.
@@ -71,6 +74,23 @@ pub enum Place {
         /// How much it may take.
         bytes: usize,
     },
+}
+
+impl CachePlace {
+    /// How many of the wanted rows there are.
+    fn rows(self, wanted: usize, row_bytes: usize) -> usize {
+        match self {
+            Self::Host => wanted,
+            Self::Gpu { bytes, .. } => wanted.min(bytes / row_bytes.max(1)).max(1),
+        }
+    }
+
+    fn gpu(self) -> Option<u16> {
+        match self {
+            Self::Host => None,
+            Self::Gpu { index, .. } => Some(index),
+        }
+    }
 }
 
 /// The keys or the values of one layer.
@@ -94,21 +114,29 @@ struct PlaneShape {
 const PAST: &str = "past_key_values.";
 const PRESENT: &str = "present.";
 
+/// What stands in the names of those that hold an encoder's input.
+const INPUTS: &str = ".encoder.";
+
 const PAGE: usize = 4096;
 
 impl KvCache {
     /// A cache for the inputs `past_key_values.…` of a graph. Where the graph leaves the size of its heads open, it is `head_size`.
-    pub fn new(session: &Session, rows: usize, capacity: usize, head_size: Option<usize>, place: Place) -> Result<Self, Error> {
-        let layers = session.inputs().iter().filter(|input| input.name.starts_with(PAST));
-        let shapes = layers.map(|input| PlaneShape::of(input, head_size)).collect::<Result<Vec<_>, _>>()?;
-        if shapes.is_empty() {
-            return Err(Error::tensor(format!("{PAST}…"), "the graph has no such input: it keeps no keys and values"));
-        }
-        let row_bytes: usize = shapes.iter().map(|shape| shape.token_bytes().saturating_mul(capacity)).sum();
-        let (rows, gpu) = match place {
-            Place::Host => (rows, None),
-            Place::Gpu { index, bytes } => (rows.min(bytes / row_bytes.max(1)).max(1), Some(index)),
-        };
+    pub fn new(session: &Session, rows: usize, capacity: usize, head_size: Option<usize>, place: CachePlace) -> Result<Self, Error> {
+        let shapes = PlaneShape::all(session, head_size, |name| !name.contains(INPUTS))?;
+        let rows = place.rows(rows, row_bytes(&shapes, capacity));
+        Self::of(shapes, rows, capacity, place)
+    }
+
+    /// The same for a graph of an encoder–decoder, with rows of `input_capacity` tokens for its `past_key_values.N.encoder.…`.
+    pub fn with_inputs(session: &Session, rows: usize, capacity: usize, input_capacity: usize, place: CachePlace) -> Result<Self, Error> {
+        let own = PlaneShape::all(session, None, |name| !name.contains(INPUTS))?;
+        let inputs = PlaneShape::all(session, None, |name| name.contains(INPUTS))?;
+        let rows = place.rows(rows, row_bytes(&own, capacity).saturating_add(row_bytes(&inputs, input_capacity)));
+        let inputs = Self::of(inputs, rows, input_capacity, place)?;
+        Ok(Self { inputs: Some(Box::new(inputs)), ..Self::of(own, rows, capacity, place)? })
+    }
+
+    fn of(shapes: Vec<PlaneShape>, rows: usize, capacity: usize, place: CachePlace) -> Result<Self, Error> {
         let mut planes: Vec<Plane> = Vec::new();
         let mut end = 0usize;
         for shape in shapes {
@@ -122,13 +150,13 @@ impl KvCache {
             planes.push(Plane { shape, start: end });
             end = after;
         }
-        let memory = Memory::new(end, gpu).map_err(|reason| Error::tensor(format!("{PAST}…"), reason))?;
-        Ok(Self { graphs: Vec::new(), memory, planes, rows, capacity, held: vec![0; rows], fault: OnceCell::new() })
+        let memory = Memory::new(end, place.gpu()).map_err(|reason| Error::tensor(format!("{PAST}…"), reason))?;
+        Ok(Self { graphs: Vec::new(), memory, planes, rows, capacity, held: vec![0; rows], inputs: None, fault: OnceCell::new() })
     }
 
     /// Attaches a graph that reads and writes this cache.
     pub fn attach(&mut self, session: &Session) -> Result<Graph, Error> {
-        for plane in &self.planes {
+        for plane in self.planes.iter().chain(self.inputs.iter().flat_map(|inputs| &inputs.planes)) {
             let fits = |info: &&TensorInfo| info.name == plane.shape.input && info.element == plane.shape.element;
             if !session.inputs().iter().any(|info| fits(&info)) {
                 return Err(Error::tensor(&plane.shape.input, "the graph has no such input of this type"));
@@ -157,6 +185,9 @@ impl KvCache {
         let attached = self.graphs.get_mut(graph.0).ok_or_else(|| Error::tensor("graph", "it is not attached"))?;
         if attached.rows != rows {
             bind_rows(&mut self.memory, &self.planes, rows.clone(), self.capacity, &mut attached.binding)?;
+            if let Some(inputs) = &mut self.inputs {
+                bind_rows(&mut inputs.memory, &inputs.planes, rows.clone(), inputs.capacity, &mut attached.binding)?;
+            }
             attached.rows = rows;
         }
         attached.binding.run(session).map(CacheOutputs)
@@ -185,6 +216,9 @@ impl KvCache {
             Entry::Vacant(entry) => {
                 let mut recording = Recording::new(session, rows, gpu, inputs, (output, [rows, width]), outlet)?;
                 bind_rows(&mut self.memory, &self.planes, 0..rows, self.capacity, recording.binding())?;
+                if let Some(inputs) = &mut self.inputs {
+                    bind_rows(&mut inputs.memory, &inputs.planes, 0..rows, inputs.capacity, recording.binding())?;
+                }
                 entry.insert(recording)
             }
         };
@@ -192,7 +226,7 @@ impl KvCache {
     }
 
     fn trusted(&self) -> Result<(), Error> {
-        match self.fault.get() {
+        match self.fault.get().or_else(|| self.inputs.as_ref()?.fault.get()) {
             Some(fault) => Err(Error::Runtime { doing: "copy keys and values".to_owned(), message: fault.clone() }),
             None => Ok(()),
         }
@@ -234,8 +268,46 @@ impl KvCache {
         self.held.get(row).copied().unwrap_or(0)
     }
 
+    /// The bytes whose memory is committed, in all rows together, those of the inputs among them.
+    pub fn committed_bytes(&self) -> usize {
+        self.committed_tokens() * self.token_bytes() + self.inputs.as_ref().map_or(0, |inputs| inputs.committed_bytes())
+    }
+
+    /// The bytes that an input's token takes.
+    pub fn input_token_bytes(&self) -> usize {
+        self.inputs.as_ref().map_or(0, |inputs| inputs.token_bytes())
+    }
+
+    /// The input's tokens whose memory is committed in a row.
+    pub fn committed_input(&self, row: usize) -> usize {
+        self.inputs.as_ref().map_or(0, |inputs| inputs.committed(row))
+    }
+
+    /// Keeps an input's keys and values in a row, as an encoder gave them: `present.N.encoder.…`, `[1, heads, tokens, head size]`.
+    /// Graphs write one token more behind them.
+    pub fn keep_input(&mut self, row: usize, tokens: usize, outputs: &Outputs<'_>) -> Result<(), Error> {
+        let inputs = self.inputs.as_mut().ok_or_else(|| Error::tensor(format!("{PAST}…{INPUTS}…"), "the cache keeps no inputs"))?;
+        if tokens >= inputs.capacity {
+            return Err(Error::tensor("input_ids", format!("{tokens} tokens: the cache has room for {}", inputs.capacity - 1)));
+        }
+        inputs.keep(row, 0, tokens, outputs)?;
+        inputs.hold(row, tokens + 1);
+        Ok(())
+    }
+
+    /// Copies a row's input of so many tokens to another row.
+    pub fn copy_input(&mut self, from: usize, to: usize, tokens: usize) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.copy_row(from, to, tokens);
+            inputs.hold(to, tokens + 1);
+        }
+    }
+
     /// Gives a row's memory back to the system. What it held is lost.
     pub fn release(&mut self, row: usize) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.release(row);
+        }
         let Some(held) = self.held.get_mut(row).filter(|held| **held > 0) else { return };
         *held = 0;
         for plane in &self.planes {
@@ -361,7 +433,22 @@ impl Plane {
     }
 }
 
+/// The bytes of a row of so many tokens.
+fn row_bytes(shapes: &[PlaneShape], capacity: usize) -> usize {
+    shapes.iter().map(|shape| shape.token_bytes().saturating_mul(capacity)).fold(0, usize::saturating_add)
+}
+
 impl PlaneShape {
+    /// Those of a graph's inputs `past_key_values.…` of these names.
+    fn all(session: &Session, head_size: Option<usize>, takes: fn(&str) -> bool) -> Result<Vec<Self>, Error> {
+        let inputs = session.inputs().iter().filter(|input| input.name.starts_with(PAST) && takes(&input.name));
+        let shapes = inputs.map(|input| Self::of(input, head_size)).collect::<Result<Vec<_>, _>>()?;
+        if shapes.is_empty() {
+            return Err(Error::tensor(format!("{PAST}…"), "the graph has no such input: it keeps no keys and values"));
+        }
+        Ok(shapes)
+    }
+
     /// That of an input `[rows, heads, tokens, head size]`.
     fn of(input: &TensorInfo, head_size: Option<usize>) -> Result<Self, Error> {
         let &[_, Some(heads), _, size] = input.shape.as_slice() else {
@@ -396,7 +483,7 @@ mod tests {
         };
         let planes = vec![plane(2, 1, 0), plane(2, 1, 96), plane(1, 2, PAGE)];
         let memory = Memory::new(PAGE + 96, None).unwrap();
-        KvCache { graphs: Vec::new(), memory, planes, rows: 3, capacity: 4, held: vec![0; 3], fault: OnceCell::new() }
+        KvCache { graphs: Vec::new(), memory, planes, rows: 3, capacity: 4, held: vec![0; 3], inputs: None, fault: OnceCell::new() }
     }
 
     fn bytes(values: &[f32]) -> Vec<u8> {

@@ -11,7 +11,6 @@ use quintet_serving::{
     server::{Server, ServerConfig},
 };
 use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 
 use crate::{
@@ -39,8 +38,8 @@ pub struct Served {
 /// Loads every text model of the repository. The tokenization service is that of this process, unless the configuration
 /// names another.
 pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Runtime, repository: &Repository) -> Result<Served, Error> {
-    let (settings, runtime, tasks, others) = (config.clone(), runtime.clone(), server.tasks().clone(), repository.clone());
-    let load = move |folder: &ModelFolder| load(folder, &settings, &tasks, &runtime, &others);
+    let (settings, runtime, others) = (config.clone(), runtime.clone(), repository.clone());
+    let load = move |folder: &ModelFolder| load(folder, &settings, &runtime, &others);
     let models = Registry::open("text model", repository, |folder| KINDS.contains(&folder.manifest.kind.as_str()), load)?;
     if models.is_empty() && !repository.may_be_empty() {
         let reason = format!("no folder of kind {} is in it", KINDS.join(", "));
@@ -79,14 +78,14 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
     Ok(Served { component, models })
 }
 
-fn load(folder: &ModelFolder, config: &Config, tasks: &TaskTracker, runtime: &Runtime, repository: &Repository) -> Result<Engine, Error> {
+fn load(folder: &ModelFolder, config: &Config, runtime: &Runtime, repository: &Repository) -> Result<Engine, Error> {
     let verify = repository.verifies();
     let engine = match folder.manifest.kind.as_str() {
         "causal-lm" => {
             let draft = Decoder::draft_of(folder)?.map(|name| draft_folder(folder, &name, repository)).transpose()?;
             Engine::Decoder(Decoder::load(folder, draft.as_ref(), runtime, config, verify)?)
         }
-        "seq2seq" => Engine::Seq2Seq(Seq2Seq::load(folder, runtime, config, tasks, verify)?),
+        "seq2seq" => Engine::Seq2Seq(Seq2Seq::load(folder, runtime, config, verify)?),
         _ => Engine::Encoder(Encoder::load(folder, runtime, config, verify)?),
     };
     tracing::info!(model = folder.id(), kind = folder.manifest.kind, providers = ?engine.provider_nodes(), "a text model is ready");

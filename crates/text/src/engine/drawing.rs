@@ -6,6 +6,7 @@ use super::{
     FinishReason, Generation,
     guided::{Ahead, Lent},
     sampling::{Drawn, Limits, Sampler},
+    seq2seq::Forced,
 };
 
 /// How the tokens of one sequence are chosen, and when it ends.
@@ -20,6 +21,7 @@ pub(super) struct Drawing {
     min_new_tokens: usize,
     max_new_tokens: usize,
     log_probabilities: Option<usize>,
+    forced: Forced,
     generated: usize,
 }
 
@@ -46,8 +48,18 @@ impl Drawing {
             min_new_tokens: generation.min_new_tokens,
             max_new_tokens: generation.max_new_tokens,
             log_probabilities: generation.log_probabilities,
+            forced: Forced::default(),
             generated: 0,
         }
+    }
+
+    /// The same with tokens that the model puts at the ends of every text. Where the end-of-text token is passed over, or the text is
+    /// guided, none is put at its end.
+    #[must_use]
+    pub(super) fn with_forced(mut self, forced: Forced) -> Self {
+        let last = forced.last.filter(|_| !self.ignore_eos && self.constraint.is_none());
+        self.forced = Forced { last, ..forced };
+        self
     }
 
     /// How many tokens there are so far.
@@ -62,6 +74,9 @@ impl Drawing {
 
     /// The next token for these logits.
     pub(super) fn next(&mut self, logits: &[f32]) -> Result<Step, Error> {
+        if let Some(token) = self.forced.at(self.generated, self.max_new_tokens) {
+            return self.put(token, logits);
+        }
         let barred = if self.generated < self.min_new_tokens { &*self.eos } else { &[] };
         let limits = Limits { allowed: None, barred, log_probability: self.log_probabilities.is_some(), top: self.log_probabilities.unwrap_or(0) };
         let is_guided = self.constraint.is_some();
@@ -86,6 +101,21 @@ impl Drawing {
             });
         }
         let finish = if is_complete { Some(FinishReason::Eos) } else { (self.generated >= self.max_new_tokens).then_some(FinishReason::Length) };
+        Ok(Step { drawn, is_text: !ends, finish })
+    }
+
+    /// A step with a token that is not drawn. A guide does not see it.
+    fn put(&mut self, token: u32, logits: &[f32]) -> Result<Step, Error> {
+        let mut allowed = vec![0u32; token as usize / u32::BITS as usize + 1];
+        if let Some(last) = allowed.last_mut() {
+            *last = 1 << (token % u32::BITS);
+        }
+        let top = self.log_probabilities.unwrap_or(0);
+        let limits = Limits { allowed: Some(&allowed), barred: &[], log_probability: self.log_probabilities.is_some(), top };
+        let drawn = self.sampler.draw(logits, limits).ok_or_else(|| failed("the model's logits are not numbers"))?;
+        self.generated += 1;
+        let ends = self.eos.contains(&token) && !self.ignore_eos;
+        let finish = if ends { Some(FinishReason::Eos) } else { (self.generated >= self.max_new_tokens).then_some(FinishReason::Length) };
         Ok(Step { drawn, is_text: !ends, finish })
     }
 }

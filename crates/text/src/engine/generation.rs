@@ -5,6 +5,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{
+    decoder::BeamStopping,
     guided::Constraint,
     sampling::{Drawn, Sampling},
 };
@@ -68,6 +69,12 @@ pub struct GenerationDefaults {
     pub sampling: Sampling,
     /// The most tokens to generate.
     pub max_new_tokens: usize,
+    /// The fewest before the text may end by itself.
+    pub min_new_tokens: usize,
+    /// The power of a text's length by which a beam search divides its score.
+    pub length_penalty: f32,
+    /// When a beam search ends.
+    pub stopping: BeamStopping,
 }
 
 /// `generation_config.json`, in Hugging Face's names; other keys are for features that are not here.
@@ -82,6 +89,27 @@ struct GenerationConfig {
     repetition_penalty: Option<f32>,
     no_repeat_ngram_size: Option<usize>,
     max_new_tokens: Option<usize>,
+    min_new_tokens: Option<usize>,
+    length_penalty: Option<f32>,
+    early_stopping: Option<EarlyStopping>,
+}
+
+/// When a beam search ends, as Hugging Face spells it: true, false, "never".
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EarlyStopping {
+    Bool(bool),
+    Word(String),
+}
+
+impl From<EarlyStopping> for BeamStopping {
+    fn from(early: EarlyStopping) -> Self {
+        match early {
+            EarlyStopping::Bool(true) => Self::First,
+            EarlyStopping::Word(word) if word == "never" => Self::Never,
+            EarlyStopping::Bool(false) | EarlyStopping::Word(_) => Self::Estimate,
+        }
+    }
 }
 
 /// The defaults of a model folder: those of its `generation_config.json`, else the model's own distribution and 128
@@ -105,6 +133,9 @@ pub(super) fn read_defaults(folder: &ModelFolder) -> Result<GenerationDefaults, 
             seed: 0,
         },
         max_new_tokens: config.max_new_tokens.unwrap_or(128),
+        min_new_tokens: config.min_new_tokens.unwrap_or(0),
+        length_penalty: config.length_penalty.filter(|penalty| (-10.0..=10.0).contains(penalty)).unwrap_or(1.0),
+        stopping: config.early_stopping.map_or(BeamStopping::Estimate, BeamStopping::from),
     })
 }
 

@@ -150,11 +150,8 @@ pub(super) fn inputs(inputs: &[EncodeInput], limits: &Limits) -> Result<usize, E
     let limit = limits.max_text_bytes;
     let (mut total, mut named) = (0, 0);
     for (index, input) in inputs.iter().enumerate() {
-        let texts = [
-            ("text", Some(input.text.len())),
-            ("pair", input.pair.as_ref().map(String::len)),
-            ("raw_text", input.raw_text.as_ref().map(Vec::len)),
-        ];
+        let texts =
+            [("text", Some(input.text.len())), ("pair", input.pair.as_ref().map(String::len)), ("raw_text", input.raw_text.as_ref().map(Vec::len))];
         for (member, length) in texts.into_iter().filter_map(|(member, length)| Some((member, length?))) {
             total += length;
             if length > limit && named < NAMED {

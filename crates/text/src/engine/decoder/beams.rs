@@ -24,7 +24,7 @@ pub enum BeamStopping {
 
 /// A beam search as transformers' `generate` has it: the beams, and the whole texts that they have given so far.
 #[derive(Clone, Debug)]
-pub(super) struct BeamSearch {
+pub(in crate::engine) struct BeamSearch {
     asked: Beams,
     eos: Arc<[u32]>,
     most: usize,
@@ -43,17 +43,17 @@ struct Running {
 
 /// A text that has ended.
 #[derive(Clone, Debug)]
-pub(super) struct Whole {
+pub(in crate::engine) struct Whole {
     /// Its tokens with their log-probabilities, without the end-of-text token.
-    pub(super) tokens: Vec<(u32, f32)>,
+    pub(in crate::engine) tokens: Vec<(u32, f32)>,
     /// Whether it ended by itself.
-    pub(super) by_eos: bool,
+    pub(in crate::engine) by_eos: bool,
     score: f64,
 }
 
 /// What comes after a step.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::engine) enum Next {
     /// These beams: each one's parent and its new token.
     Beams(Vec<(usize, u32)>),
     /// Nothing: the search is over.
@@ -62,17 +62,17 @@ pub(super) enum Next {
 
 impl BeamSearch {
     /// A search for texts of at most so many tokens.
-    pub(super) fn new(asked: Beams, eos: Arc<[u32]>, most: usize) -> Self {
+    pub(in crate::engine) fn new(asked: Beams, eos: Arc<[u32]>, most: usize) -> Self {
         Self { asked, eos, most, running: vec![Running::default()], whole: Vec::new(), can_improve: true }
     }
 
     /// How many of the likeliest tokens of each beam a step needs: so many that enough are left when all ends are taken out.
-    pub(super) fn candidates(&self) -> usize {
+    pub(in crate::engine) fn candidates(&self) -> usize {
         (1 + self.eos.len()).max(2) * self.asked.width
     }
 
     /// Takes a step: for each beam its likeliest tokens with their log-probabilities.
-    pub(super) fn advance(&mut self, candidates: &[Vec<(u32, f32)>]) -> Next {
+    pub(in crate::engine) fn advance(&mut self, candidates: &[Vec<(u32, f32)>]) -> Next {
         let mut ranked: Vec<(f64, usize, u32, f32)> = Vec::new();
         for (parent, (beam, candidates)) in self.running.iter().zip(candidates).enumerate() {
             ranked.extend(candidates.iter().map(|(token, log)| (beam.sum + f64::from(*log), parent, *token, *log)));
@@ -120,7 +120,7 @@ impl BeamSearch {
     }
 
     /// The best whole texts, the best first.
-    pub(super) fn best(self) -> Vec<Whole> {
+    pub(in crate::engine) fn best(self) -> Vec<Whole> {
         self.whole
     }
 }

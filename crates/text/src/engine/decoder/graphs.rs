@@ -1,7 +1,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
-use quintet_onnx::{CacheOutputs, ElementType, Error, Graph, KvCache, ModelFolder, Place, Runtime, Session, Tensor, TensorInfo};
+use quintet_onnx::{CacheOutputs, CachePlace, ElementType, Error, Graph, KvCache, ModelFolder, Runtime, Session, Tensor, TensorInfo};
 
 use super::form::{Files, Form};
 
@@ -59,10 +59,10 @@ impl Graphs {
             vocabulary.ok_or_else(|| folder.broken(&files.graph, "the output 'logits' with a known vocabulary is missing".to_owned()))?;
         let place = match session.gpu().filter(|_| files.form != Form::Concat) {
             // Such a graph's keys and values come and go with every run.
-            None => Place::Host,
-            Some(index) => Place::Gpu { index, bytes: room.bytes },
+            None => CachePlace::Host,
+            Some(index) => CachePlace::Gpu { index, bytes: room.bytes },
         };
-        if place != Place::Host {
+        if place != CachePlace::Host {
             requires_16_bits(&session)?;
         }
         let mut cache = KvCache::new(&session, room.rows, room.context, room.head_size, place)?;

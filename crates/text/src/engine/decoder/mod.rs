@@ -14,7 +14,7 @@
 //! * A sequence whose client has gone is dropped before the next step.
 //! * The thread never waits for a client: a sequence's channel holds every event it can have.
 
-mod beams;
+pub(super) mod beams;
 mod chunks;
 mod form;
 mod graphs;
@@ -24,7 +24,7 @@ mod ragged;
 mod raw;
 mod scheduler;
 mod searches;
-mod sequence;
+pub(super) mod sequence;
 mod shape;
 mod speculation;
 

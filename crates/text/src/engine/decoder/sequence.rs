@@ -44,11 +44,11 @@ pub(super) struct Sequence {
 /// Who goes first: the better priority, then who would have been done first if all prompts were worked on in the order of their
 /// arrival and their length. So a short prompt passes a long one that has only just come, and no one waits for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    pub(super) priority: u8,
+pub(in crate::engine) struct Rank {
+    pub(in crate::engine) priority: u8,
     /// Prompt tokens that the engine had taken when it came, and its own.
-    pub(super) due: u64,
-    pub(super) number: u64,
+    pub(in crate::engine) due: u64,
+    pub(in crate::engine) number: u64,
 }
 
 pub(super) enum Work {
@@ -59,15 +59,15 @@ pub(super) enum Work {
 
 /// When it came, got its row, had its first and its latest token.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    pub(super) came: Instant,
-    pub(super) started: Option<Instant>,
-    pub(super) first_token: Option<Instant>,
-    pub(super) latest_token: Option<Instant>,
+pub(in crate::engine) struct Times {
+    pub(in crate::engine) came: Instant,
+    pub(in crate::engine) started: Option<Instant>,
+    pub(in crate::engine) first_token: Option<Instant>,
+    pub(in crate::engine) latest_token: Option<Instant>,
 }
 
 impl Times {
-    pub(super) fn now() -> Self {
+    pub(in crate::engine) fn now() -> Self {
         Self { came: Instant::now(), started: None, first_token: None, latest_token: None }
     }
 }
@@ -211,7 +211,7 @@ impl Sequence {
     }
 }
 
-pub(super) fn account(generated: usize, cached: usize, times: &Times) -> Account {
+pub(in crate::engine) fn account(generated: usize, cached: usize, times: &Times) -> Account {
     let between = |from: Option<Instant>, to: Option<Instant>| from.zip(to).map_or(Duration::ZERO, |(from, to)| to.saturating_duration_since(from));
     Account {
         generated,

@@ -46,7 +46,8 @@ impl LogSum {
         Self { highest, rest: total.ln() }
     }
 
-    fn of_logit(self, logit: f32) -> f32 {
+    /// The log-probability that a logit stands for.
+    pub(super) fn of_logit(self, logit: f32) -> f32 {
         if logit.is_nan() || logit == f32::NEG_INFINITY {
             f32::NEG_INFINITY
         } else if logit == self.highest {

@@ -156,14 +156,22 @@ impl Sampler {
         Some(drawn)
     }
 
-    /// The k likeliest tokens of the distribution that a beam search extends its beams by, with their log-probabilities in
-    /// it, likeliest first: after the bias, the penalties and what is ruled out, at temperature 1 and with no other filter.
-    /// Fewer where fewer can be drawn.
+    /// The k best tokens that a beam search extends its beams by, with their scores, the best first: log-probabilities in the model's
+    /// own distribution, on which the bias, the penalties and what is ruled out then work. They are not made to sum up to one again, as
+    /// transformers has it. Fewer where fewer can be drawn.
     pub fn best(&mut self, logits: &[f32], k: usize, limits: Limits<'_>) -> Vec<(u32, f32)> {
         let logits = logits.get(..self.vocabulary).unwrap_or(logits);
+        let sum = LogSum::of(logits);
         with_scratch(|Scratch { scores, candidates, .. }| {
-            let scores = self.score(logits, limits, scores);
-            LogSum::of(scores).likeliest(scores, k, candidates)
+            if self.is_plain(limits) {
+                return sum.likeliest(logits, k, candidates);
+            }
+            scores.clear();
+            scores.extend(logits.iter().map(|logit| sum.of_logit(*logit)));
+            self.process(limits, scores);
+            likeliest(scores, k, candidates);
+            candidates.sort_unstable_by(|a, b| a.likelier(*b));
+            candidates.iter().map(|candidate| (candidate.token, candidate.score)).collect()
         })
     }
 
@@ -189,11 +197,21 @@ impl Sampler {
 
     /// The logits after the steps that work on single tokens. They are copied only if a step is on.
     fn score<'a>(&self, logits: &'a [f32], limits: Limits<'_>, scores: &'a mut Vec<f32>) -> &'a [f32] {
-        if self.sampling.logit_bias.is_empty() && self.history.is_off() && limits.allowed.is_none() && limits.barred.is_empty() {
+        if self.is_plain(limits) {
             return logits;
         }
         scores.clear();
         scores.extend_from_slice(logits);
+        self.process(limits, scores);
+        scores
+    }
+
+    /// Whether no step works on single tokens.
+    fn is_plain(&self, limits: Limits<'_>) -> bool {
+        self.sampling.logit_bias.is_empty() && self.history.is_off() && limits.allowed.is_none() && limits.barred.is_empty()
+    }
+
+    fn process(&self, limits: Limits<'_>, scores: &mut [f32]) {
         for &(token, bias) in &self.sampling.logit_bias {
             if let Some(score) = scores.get_mut(token as usize) {
                 *score += bias;
@@ -204,7 +222,6 @@ impl Sampler {
             rule_out_all_but(allowed, scores);
         }
         rule_out(limits.barred.iter().copied(), scores);
-        scores
     }
 
     /// Leaves in `weights` what the steps that work on the whole distribution keep.

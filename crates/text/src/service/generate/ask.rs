@@ -53,8 +53,10 @@ pub(super) struct Ask {
 pub(super) struct Able<'a> {
     pub(super) defaults: &'a GenerationDefaults,
     pub(super) vocabulary: usize,
-    /// The most beams of a search; none where prompt and text are not one sequence.
-    pub(super) beams: Option<usize>,
+    /// The most beams of a search.
+    pub(super) beams: usize,
+    /// Whether prompt and text are one sequence.
+    pub(super) goes_on: bool,
     /// Whether another model drafts for it.
     pub(super) has_draft: bool,
     /// The service's own setting.
@@ -84,7 +86,7 @@ impl Ask {
         checks.require(request.logprobs || request.top_logprobs == 0, "top_logprobs", || {
             format!("{}: set `logprobs` to have log-probabilities at all", request.top_logprobs)
         });
-        checks.require(!request.echo || able.beams.is_some(), "echo", || "an encoder-decoder's text does not go on from its input".to_owned());
+        checks.require(!request.echo || able.goes_on, "echo", || "an encoder-decoder's text does not go on from its input".to_owned());
         let beams = request.beam_search.as_ref().map(|search| beams(search, request, able, &mut checks));
         let guide = request.guide.as_ref().and_then(|guide| self::guide(guide.guide.as_ref(), &mut checks));
         checks.require(guide.is_none() || !stopping.ignore_eos, "stopping.ignore_eos", || {
@@ -124,9 +126,8 @@ fn stopping(stopping: &Stopping, checks: &mut Checks) {
 
 fn beams(search: &BeamSearch, request: &GenerateRequest, able: Able<'_>, checks: &mut Checks) -> Beams {
     let (width, n) = (search.num_beams as usize, request.n.unwrap_or(1) as usize);
-    let most = able.beams.unwrap_or(0).min(MOST_BEAMS);
-    checks.require(able.beams.is_some(), "beam_search", || "an encoder-decoder's texts are drawn one by one".to_owned());
-    checks.require(able.beams.is_none() || (2..=most).contains(&width), "beam_search.num_beams", || format!("{width}: must be 2 to {most}"));
+    let most = able.beams.min(MOST_BEAMS);
+    checks.require((2..=most).contains(&width), "beam_search.num_beams", || format!("{width}: must be 2 to {most}"));
     checks.require(n <= width, "n", || format!("{n}: at most as many as there are beams, which are {width}"));
     let without = [
         ("best_of", request.best_of.is_some(), "a search gives the best texts anyway"),
@@ -150,19 +151,20 @@ fn beams(search: &BeamSearch, request: &GenerateRequest, able: Able<'_>, checks:
     for (field, _) in drawn.into_iter().filter(|(_, is_set)| *is_set) {
         checks.require(false, format!("sampling.{field}"), || "not with beam_search: nothing is drawn".to_owned());
     }
-    let length_penalty = search.length_penalty.unwrap_or(1.0);
+    let length_penalty = search.length_penalty.unwrap_or(able.defaults.length_penalty);
     checks.require((-10.0..=10.0).contains(&length_penalty), "beam_search.length_penalty", || format!("{length_penalty}: must be -10 to 10"));
     let stopping = match search.early_stopping() {
         StoppingMessage::First => BeamStopping::First,
         StoppingMessage::Never => BeamStopping::Never,
-        StoppingMessage::Unspecified | StoppingMessage::Estimate => BeamStopping::Estimate,
+        StoppingMessage::Estimate => BeamStopping::Estimate,
+        StoppingMessage::Unspecified => able.defaults.stopping,
     };
     Beams { width, length_penalty, stopping }
 }
 
 /// Where drafts come from: what the request says, else what the service's setting says, as far as the model can.
 fn speculation(request: &GenerateRequest, able: Able<'_>, checks: &mut Checks) -> Speculation {
-    let (is_decoder, searches) = (able.beams.is_some(), request.beam_search.is_some());
+    let (is_decoder, searches) = (able.goes_on, request.beam_search.is_some());
     let asked = SpeculationMessage::try_from(request.speculation);
     checks.require(asked.is_ok(), "speculation", || format!("{}: no such speculation: 0 to 3 are", request.speculation));
     let asked = asked.unwrap_or_default();

@@ -38,12 +38,13 @@ impl TextService {
         let able = match engine {
             Engine::Decoder(decoder) => {
                 let info = decoder.info();
-                let has_draft = info.draft.is_some();
-                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams: Some(info.slots), has_draft, speculation: self.speculation }
+                let (beams, has_draft) = (info.slots, info.draft.is_some());
+                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams, goes_on: true, has_draft, speculation: self.speculation }
             }
             Engine::Seq2Seq(pair) => {
                 let info = pair.info();
-                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams: None, has_draft: false, speculation: self.speculation }
+                let beams = info.slots;
+                Able { defaults: &info.defaults, vocabulary: info.vocabulary, beams, goes_on: false, has_draft: false, speculation: self.speculation }
             }
             Engine::Encoder(_) => return Err(changed_kind(&loaded)),
         };
@@ -72,6 +73,7 @@ impl TextService {
             Some(asked) => asked as usize,
             None => able.defaults.max_new_tokens.min(room),
         };
+        let min_new_tokens = if ask.min_new_tokens > 0 { ask.min_new_tokens } else { able.defaults.min_new_tokens.min(max_new_tokens) };
         if ask.min_new_tokens > max_new_tokens {
             let description = format!("{}: at most {max_new_tokens} tokens are generated", ask.min_new_tokens);
             return Err(Error::invalid("stopping.min_new_tokens", description));
@@ -90,7 +92,7 @@ impl TextService {
             sampling: ask.sampling.clone(),
             stream: stream as u64,
             max_new_tokens,
-            min_new_tokens: ask.min_new_tokens,
+            min_new_tokens,
             ignore_eos: stopping.ignore_eos,
             constraint: constraint.as_ref().map(Constraint::fork),
             log_probabilities: reported.then_some(ask.top),
@@ -102,13 +104,14 @@ impl TextService {
         let sequences = match (engine, ask.beams) {
             (Engine::Decoder(decoder), Some(beams)) => decoder.search(generation(0), beams, ask.n)?,
             (Engine::Decoder(decoder), None) => (0..ask.best_of).map(|stream| decoder.generate(generation(stream))).collect::<Result<_, _>>()?,
-            (Engine::Seq2Seq(pair), _) => (0..ask.best_of).map(|stream| pair.generate(generation(stream))).collect::<Result<_, _>>()?,
+            (Engine::Seq2Seq(pair), Some(beams)) => pair.search(generation(0), beams, ask.n)?,
+            (Engine::Seq2Seq(pair), None) => (0..ask.best_of).map(|stream| pair.generate(generation(stream))).collect::<Result<_, _>>()?,
             (Engine::Encoder(_), _) => return Err(changed_kind(&loaded)),
         };
         let mut texts = Vec::with_capacity(sequences.len());
         for (index, events) in sequences.into_iter().enumerate() {
             let decoding = self.tokenizer.decode(folder).await?;
-            let mut text = Text::new(events, decoding, ask.stops.clone(), ask.min_new_tokens, Arc::clone(&loaded));
+            let mut text = Text::new(events, decoding, ask.stops.clone(), min_new_tokens, Arc::clone(&loaded));
             text.begin_with(&echoed);
             if let Some(tokens) = &tokens {
                 text.with_tokens(Arc::clone(tokens));
