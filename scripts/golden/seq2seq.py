@@ -47,7 +47,6 @@ CONFIGS = {
     "mt5": lambda: transformers.MT5Config(**T5, feed_forward_proj="gated-gelu"),
     "bart": lambda: transformers.BartConfig(**BART, scale_embedding=True),
     "mbart": lambda: transformers.MBartConfig(**BART),
-    "pegasus": lambda: transformers.PegasusConfig(**BART),
 }
 # What their generation_config.json says besides.
 GENERATION = {

@@ -27,7 +27,7 @@ def encoder_graph(anatomy: Anatomy, weights: Weights) -> Graph:
     graph.input("input_ids", INT64, ["b", "s"])
     length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
     length = graph.node("Squeeze", [length], "length.scalar")
-    places = graph.node("Range", [_scalar(graph, "zero", 0), length, _scalar(graph, "one", 1)], "places")
+    places = graph.node("Range", [_scalar(graph, "places.begin", 0), length, _scalar(graph, "places.step", 1)], "places")
 
     x = _embedded(graph, anatomy, stack, places)
     bias = None if stack.distances is None else _encoder_bias(graph, stack.distances, anatomy.context, places)
@@ -147,7 +147,7 @@ def _unseen(graph: Graph) -> str:
 
 def _range(graph: Graph, length: str) -> str:
     """`[length]`, from 0 on."""
-    start, step = graph.constant("begin", numpy.array(0, "i4")), graph.constant("step_by", numpy.array(1, "i4"))
+    start, step = graph.constant("range.begin", numpy.array(0, "i4")), graph.constant("range.step", numpy.array(1, "i4"))
     return graph.node("Range", [start, length, step], f"{length}.places")
 
 
