@@ -47,7 +47,8 @@ def measure(folder: pathlib.Path, anatomy: Anatomy, pairs: list[Pair], seen: Log
     def as_alone(order) -> bool:
         return all(numpy.array_equal(logits, alone[slot]) for slot, logits in _stepped(slots, pairs, order).items())
 
-    report.bits.append(("a step has the same bits alone and among 2, 3, 5 and 8", all(as_alone(everyone[:count]) for count in (2, 3, 5, 8))))
+    together = all(as_alone(everyone[:count]) for count in (2, 3, 5, 8))
+    report.bits.append(("a step has the same bits alone and among 2, 3, 5 and 8", together))
     report.bits.append(("a step has the same bits in another row", as_alone(everyone[::-1])))
     report.bits.append(("an input has the same bits alone and among 3 of its length", _encodes_as_alone(slots, pairs[0][0])))
     return report
