@@ -2,7 +2,8 @@
 //!
 //! * Decoders (GPT family) generate and score. One thread owns a decoder's session and runs many sequences at
 //!   once over shared key–value buffers: see [`engine::decoder`].
-//! * Encoder–decoders (T5 family) generate: see [`engine::seq2seq`].
+//! * Encoder–decoders (T5, BART and the like) answer to an input. One thread runs many texts at once over two caches: see
+//!   [`engine::seq2seq`].
 //! * Encoders (BERT family) embed, rerank, classify and fill masks: see [`engine::encoder`].
 //!
 //! The service has no tokenizer. It calls the tokenization service for every encode and decode; text is decoded
