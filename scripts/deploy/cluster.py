@@ -1,0 +1,154 @@
+"""Runs the pods of rendered manifests under podman, on a network of their own.
+
+podman plays no Deployment as a cluster does: it has no controllers, asks no probes that are gRPC's, gives an emptyDir one name for all
+pods, and publishes container ports on the machine. So a Deployment's replicas are played as pods of its template, each with volumes of
+its own and without `ports`; everything else of the template is executed as it stands. The addresses of a Service are its pods' aliases.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import copy
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+
+import yaml
+
+from images import RUNTIME, podman, run
+
+NETWORK = "quintet-check"
+
+
+def render(folder: str) -> list[dict]:
+    """The objects of a kustomization."""
+    return [item for item in yaml.safe_load_all(run("kubectl", "kustomize", folder)) if item]
+
+
+@dataclasses.dataclass
+class Pod:
+    """A pod that runs: one container, "quintet", beside its models' copier."""
+
+    name: str
+    component: str
+    spec: dict
+
+    def _inspect(self) -> dict:
+        return json.loads(podman("container", "inspect", f"{self.name}-quintet"))[0]
+
+    @property
+    def process(self) -> int:
+        """The program's process on this machine; 0 while it does not run."""
+        return self._inspect()["State"]["Pid"]
+
+    @property
+    def exit_code(self) -> int:
+        return self._inspect()["State"]["ExitCode"]
+
+    @property
+    def address(self) -> str:
+        infra = json.loads(podman("pod", "inspect", self.name))["InfraContainerID"]
+        found = json.loads(podman("container", "inspect", infra))[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
+        return f"{found}:{self.spec['containers'][0]['readinessProbe']['grpc']['port']}"
+
+    def terminate(self) -> int:
+        """SIGTERM, and SIGKILL when the pod's grace is over, as a kubelet does: the exit code."""
+        podman("stop", "--time", str(self.spec["terminationGracePeriodSeconds"]), f"{self.name}-quintet")
+        return self.exit_code
+
+    def kill(self) -> None:
+        """As the kernel does when memory is gone: nobody is asked."""
+        os.kill(self.process, signal.SIGKILL)
+
+    def log(self) -> str:
+        return subprocess.run(["podman", "logs", f"{self.name}-quintet"], capture_output=True, text=True, check=False).stderr
+
+
+def of_template(name: str, template: dict, volumes: str) -> dict:
+    """A pod of a template, as its controller would make it."""
+    spec = copy.deepcopy(template["spec"])
+    for container in spec["containers"]:
+        container.pop("ports", None)
+    for volume in spec.get("volumes", []):
+        if "emptyDir" in volume:
+            old, volume["name"] = volume["name"], f"{volumes}-{volume['name']}"
+            for container in [*spec["containers"], *spec.get("initContainers", [])]:
+                for mount in container.get("volumeMounts", []):
+                    if mount["name"] == old:
+                        mount["name"] = volume["name"]
+    # Else podman 4 takes init containers away when they have ended, and stumbles where it has not yet seen that they have.
+    kept = {"io.podman.annotations.init.container.type": "always"}
+    metadata = {"name": name, "labels": template["metadata"]["labels"], "annotations": kept}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+class Cluster:
+    """The pods of the Deployments among `objects`. They, their volumes and their network are gone at the end."""
+
+    def __init__(self, objects: list[dict]) -> None:
+        self.objects = objects
+        self.pods: list[Pod] = []
+        self.extra: list[str] = []
+
+    def __enter__(self) -> Cluster:
+        self._clear()
+        podman("network", "create", NETWORK)
+        wanted = []
+        for item in self.objects:
+            if item["kind"] == "Deployment":
+                wanted += [(item, index) for index in range(item["spec"]["replicas"])]
+        # Each waits for its copier for some seconds: all at once.
+        with concurrent.futures.ThreadPoolExecutor(len(wanted)) as starting:
+            self.pods = list(starting.map(lambda one: self._start(*one), wanted))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        for name in self.extra:
+            subprocess.run(["podman", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
+        listed = run("podman", "pod", "ps", "--filter", f"network={NETWORK}", "--format", "{{.Name}}").split()
+        for name in listed:
+            subprocess.run(["podman", "pod", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
+        for name in run("podman", "volume", "ls", "--format", "{{.Name}}").split():
+            if name.startswith("quintet-"):
+                subprocess.run(["podman", "volume", "rm", "--force", name], capture_output=True, check=False)
+        subprocess.run(["podman", "network", "rm", "--force", NETWORK], capture_output=True, check=False)
+
+    def aliases(self, labels: dict[str, str]) -> list[str]:
+        """The names of the Services that select a pod of these labels."""
+        services = (item for item in self.objects if item["kind"] == "Service")
+        return [item["metadata"]["name"] for item in services if item["spec"]["selector"].items() <= labels.items()]
+
+    def play(self, pod: dict) -> None:
+        """Runs one pod, with the ConfigMaps of the manifests."""
+        settings = [item for item in self.objects if item["kind"] == "ConfigMap"]
+        names = ",".join(f"alias={name}" for name in self.aliases(pod["metadata"]["labels"]))
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump_all([*settings, pod], file)
+            file.flush()
+            podman("play", "kube", "--network", f"{NETWORK}:{names}" if names else NETWORK, file.name)
+
+    def _start(self, deployment: dict, index: int) -> Pod:
+        name = f"{deployment['metadata']['name']}-{index}"
+        template = deployment["spec"]["template"]
+        self.play(of_template(name, template, name))
+        return Pod(name, template["metadata"]["labels"]["app.kubernetes.io/component"], template["spec"])
+
+    def balancer(self, program: str, image: str, configuration: pathlib.Path) -> str:
+        """A balancer before the services: its address."""
+        name = f"quintet-{program}"
+        place = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}[program]
+        start = {"haproxy": ["haproxy", "-W", "-f", place], "nginx": ["nginx", "-g", "daemon off;"]}[program]
+        self.extra.append(name)
+        podman("run", "--detach", "--name", name, "--network", NETWORK, "--volume", f"{configuration}:{place}:ro", image, *start)
+        found = json.loads(podman("container", "inspect", name))[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
+        return f"{found}:50050"
+
+
+__all__ = ["Cluster", "Pod", "RUNTIME", "of_template", "render"]
