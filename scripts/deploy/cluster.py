@@ -26,7 +26,7 @@ NETWORK = "quintet-check"
 
 def render(folder: str) -> list[dict]:
     """The objects of a kustomization."""
-    return [item for item in yaml.safe_load_all(run("kubectl", "kustomize", folder)) if item]
+    return [item for item in yaml.safe_load_all(run(os.environ.get("KUBECTL", "kubectl"), "kustomize", folder)) if item]
 
 
 @dataclasses.dataclass

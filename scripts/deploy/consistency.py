@@ -114,6 +114,26 @@ def check_calls(objects: list[dict]) -> list[str]:
     return faults
 
 
+def check_environment(component: str, variables: list[str]) -> list[str]:
+    """Variables that look like settings are settings of that program."""
+    known = keys((*SHARED, component))
+    wrong = (name for name in variables if name.startswith("QUINTET_")
+             and name.removeprefix("QUINTET_").lower().replace("__", ".") not in known)
+    return [f"{name} is no setting of quintet-{component}" for name in wrong]
+
+
+def check_compose(composed: dict) -> list[str]:
+    """Settings are settings, and endpoints are names of the network."""
+    services, faults = composed["services"], []
+    names = {alias for one in services.values() if "networks" in one for alias in one["networks"]["default"]["aliases"]}
+    for component, one in services.items():
+        environment = one.get("environment", {})
+        faults += check_environment(component, list(environment)) if environment else []
+        called = (re.match(r"https?://([\w-]+):50051$", value) for value in environment.values() if value.startswith("http"))
+        faults += [f"compose: {component} calls a name that is none" for match in called if not match or match[1] not in names]
+    return faults
+
+
 def check_pods(objects: list[dict]) -> list[str]:
     faults, names, shared = [], health_names(), settings(objects)
     unknown = {f"{section}.{key}" for section, table in shared.items() for key in table} - keys(SHARED)
@@ -137,12 +157,7 @@ def check_pods(objects: list[dict]) -> list[str]:
                     faults.append(f"{name}: {kind} asks at another port")
         if server["listen"].rsplit(":", 1)[1] not in (str(port["containerPort"]) for port in container["ports"]):
             faults.append(f"{name}: it listens elsewhere")
-        known = keys((*SHARED, component))
-        for variable in container.get("env", []):
-            if variable["name"].startswith("QUINTET_"):
-                key = variable["name"].removeprefix("QUINTET_").lower().replace("__", ".")
-                if key not in known:
-                    faults.append(f"{name}: {variable['name']} is no setting of quintet-{component}")
+        faults += check_environment(component, [variable["name"] for variable in container.get("env", [])])
         limits = container["resources"]["limits"]
         if not limits["cpu"].isdigit() or limits["cpu"] != container["resources"]["requests"]["cpu"]:
             faults.append(f"{name}: processors are asked for by wholes, and as many as the limit: the pool has a thread for each")
