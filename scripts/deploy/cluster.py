@@ -19,26 +19,22 @@ import tempfile
 
 import yaml
 
-from images import RUNTIME, podman, run
+from images import podman, run
 
 NETWORK = "quintet-check"
 
 
-def render(folder: str) -> list[dict]:
-    """The objects of a kustomization."""
-    return [item for item in yaml.safe_load_all(run(os.environ.get("KUBECTL", "kubectl"), "kustomize", folder)) if item]
-
-
 @dataclasses.dataclass
 class Pod:
-    """A pod that runs: one container, "quintet", beside its models' copier."""
+    """A pod that runs: a container that serves, and perhaps one that has copied its models."""
 
     name: str
     component: str
     spec: dict
+    container: str = "quintet"
 
     def _inspect(self) -> dict:
-        return json.loads(podman("container", "inspect", f"{self.name}-quintet"))[0]
+        return json.loads(podman("container", "inspect", f"{self.name}-{self.container}"))[0]
 
     @property
     def process(self) -> int:
@@ -57,7 +53,7 @@ class Pod:
 
     def terminate(self) -> int:
         """SIGTERM, and SIGKILL when the pod's grace is over, as a kubelet does: the exit code."""
-        podman("stop", "--time", str(self.spec["terminationGracePeriodSeconds"]), f"{self.name}-quintet")
+        podman("stop", "--time", str(self.spec["terminationGracePeriodSeconds"]), f"{self.name}-{self.container}")
         return self.exit_code
 
     def kill(self) -> None:
@@ -65,7 +61,7 @@ class Pod:
         os.kill(self.process, signal.SIGKILL)
 
     def log(self) -> str:
-        return subprocess.run(["podman", "logs", f"{self.name}-quintet"], capture_output=True, text=True, check=False).stderr
+        return subprocess.run(["podman", "logs", f"{self.name}-{self.container}"], capture_output=True, text=True, check=False).stderr
 
 
 def of_template(name: str, template: dict, volumes: str) -> dict:
@@ -82,8 +78,14 @@ def of_template(name: str, template: dict, volumes: str) -> dict:
                         mount["name"] = volume["name"]
     # Else podman 4 takes init containers away when they have ended, and stumbles where it has not yet seen that they have.
     kept = {"io.podman.annotations.init.container.type": "always"}
-    metadata = {"name": name, "labels": template["metadata"]["labels"], "annotations": kept}
+    metadata = {"name": name, "labels": template.get("metadata", {}).get("labels", {}), "annotations": kept}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def exit_of(container: str) -> tuple[int, str]:
+    """Waits for a container's end: its exit code, and what it printed."""
+    code = int(podman("wait", container))
+    return code, run("podman", "logs", container)
 
 
 class Cluster:
@@ -92,7 +94,7 @@ class Cluster:
     def __init__(self, objects: list[dict]) -> None:
         self.objects = objects
         self.pods: list[Pod] = []
-        self.extra: list[str] = []
+        self.balancers: list[str] = []
 
     def __enter__(self) -> Cluster:
         self._clear()
@@ -110,7 +112,7 @@ class Cluster:
         self._clear()
 
     def _clear(self) -> None:
-        for name in self.extra:
+        for name in self.balancers:
             subprocess.run(["podman", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
         listed = run("podman", "pod", "ps", "--filter", f"network={NETWORK}", "--format", "{{.Name}}").split()
         for name in listed:
@@ -145,10 +147,7 @@ class Cluster:
         name = f"quintet-{program}"
         place = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}[program]
         start = {"haproxy": ["haproxy", "-W", "-f", place], "nginx": ["nginx", "-g", "daemon off;"]}[program]
-        self.extra.append(name)
+        self.balancers.append(name)
         podman("run", "--detach", "--name", name, "--network", NETWORK, "--volume", f"{configuration}:{place}:ro", image, *start)
         found = json.loads(podman("container", "inspect", name))[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
         return f"{found}:50050"
-
-
-__all__ = ["Cluster", "Pod", "RUNTIME", "of_template", "render"]

@@ -95,7 +95,9 @@ def check_calls(objects: list[dict]) -> list[str]:
     def peers(labels: dict, side: str, to: str) -> list[dict]:
         rules = [rule for policy in policies if side in policy["policyTypes"] and selects(policy["podSelector"], labels)
                  for rule in policy.get(side.lower(), [])]
-        return [peer["podSelector"] for rule in rules for peer in rule.get(to, []) if "podSelector" in peer and "namespaceSelector" not in peer]
+        # A peer with a namespace's selector is none of ours.
+        found = (peer for rule in rules for peer in rule.get(to, []) if "namespaceSelector" not in peer)
+        return [peer["podSelector"] for peer in found if "podSelector" in peer]
 
     for template in templates(objects):
         for variable in template["spec"]["containers"][0].get("env", []):

@@ -24,8 +24,7 @@ def unknown(text: str) -> set[str]:
     known = set(documented())
     found = set()
     for name in NAMED.findall(text):
-        base = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix) and name.removesuffix(suffix) in known), name)
-        if base not in known:
+        if known.isdisjoint([name, *(name.removesuffix(suffix) for suffix in SUFFIXES)]):
             found.add(name)
     return found
 

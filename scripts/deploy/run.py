@@ -7,7 +7,9 @@ It says nothing of what only a cluster has: controllers, kubelets that ask probe
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import images
-from cluster import Cluster, Pod, render
+import manifests
+from cluster import Cluster, Pod, exit_of, of_template
 
 ROOT = images.ROOT
 sys.path.insert(0, str(ROOT / "tests/python"))
@@ -189,12 +192,50 @@ def check_kill(address: str, pod: Pod, what: str) -> None:
     until(f"{pod.name} is back", lambda: pod.process > 0 and answers(pod, pod.spec["containers"][0]["readinessProbe"]))
 
 
+def check_job(cluster: Cluster) -> None:
+    """The first index of the component evaluation-job, as the Job's controller would start it."""
+    objects = manifests.objects(manifests.render("cpu", ("evaluation-job",)))
+    (job,) = (item for item in objects if item["kind"] == "Job")
+    pod = of_template("quintet-evaluate-0", job["spec"]["template"], "quintet-evaluate-0")
+    pod["spec"]["containers"][0]["env"].append({"name": "JOB_COMPLETION_INDEX", "value": "0"})
+    # Podman would begin anew what has ended well.
+    pod["spec"]["restartPolicy"] = "Never"
+    cluster.play(pod)
+    code, printed = exit_of("quintet-evaluate-0-evaluate")
+    assert code == 0, printed
+    figures = [json.loads(line) for line in printed.splitlines()]
+    assert any(figure["name"] == "fid" and figure["seed"] == 0 for figure in figures), printed
+    print("the first index of the evaluation Job has its figures", flush=True)
+
+
+def check_kserve(cluster: Cluster) -> None:
+    """The container of KServe's ServingRuntime, with a graph where KServe would put it."""
+    objects = manifests.objects(manifests.render("cpu", ("kserve",)))
+    (runtime,) = (item for item in objects if item["kind"] == "ServingRuntime")
+    with tempfile.TemporaryDirectory() as folder:
+        version = pathlib.Path(folder, "digits/1")
+        version.mkdir(parents=True)
+        shutil.copy(ROOT / "deploy/models/vae-digits/1/encoder.onnx", version / "model.onnx")
+        pathlib.Path(folder).chmod(0o755)
+        spec = {"containers": runtime["spec"]["containers"], "volumes": [{"name": "model", "hostPath": {"path": folder}}]}
+        spec["containers"][0]["volumeMounts"] = [{"name": "model", "mountPath": "/mnt/models", "readOnly": True}]
+        cluster.play(of_template("quintet-kserve", {"spec": spec}, "quintet-kserve"))
+        pod = Pod("quintet-kserve", "kserve", spec, "kserve-container")
+        until("the readiness probe of KServe's runtime", lambda: answers(pod, spec["containers"][0]["readinessProbe"]))
+        from inference import grpc_inference_pb2, grpc_inference_pb2_grpc
+
+        with grpc.insecure_channel(pod.address) as channel:
+            stub = grpc_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert stub.ModelReady(grpc_inference_pb2.ModelReadyRequest(name="digits"), timeout=10).ready
+    print("the container of KServe's ServingRuntime serves a plain graph", flush=True)
+
+
 def main() -> None:
     sizes = images.build()
     for name, size in sizes.items():
         images.inspect(name)
         print(f"image {name}: {size / 1e6:.1f} MB", flush=True)
-    with tempfile.TemporaryDirectory() as stubs, Cluster(render("deploy/k8s/overlays/cpu")) as cluster:
+    with tempfile.TemporaryDirectory() as stubs, Cluster(manifests.objects(manifests.render("cpu"))) as cluster:
         client.generate(pathlib.Path(stubs))
         check_ready(cluster.pods)
         for pod in cluster.pods:
@@ -206,6 +247,8 @@ def main() -> None:
         for name, address in (("haproxy", haproxy), ("nginx", nginx)):
             check_every_service(address)
             check_spread(address, text, f"{name} spreads calls")
+        check_job(cluster)
+        check_kserve(cluster)
         check_kill(haproxy, text[0], "haproxy, a replica is killed")
         check_kill(nginx, text[1], "nginx, a replica is killed")
         check_drain(haproxy, text[0], retries=False, what="haproxy, a replica drains")
