@@ -64,21 +64,21 @@ class Pod:
         return subprocess.run(["podman", "logs", f"{self.name}-{self.container}"], capture_output=True, text=True, check=False).stderr
 
 
-def of_template(name: str, template: dict, volumes: str) -> dict:
+def of_template(name: str, template: dict, restart: str = "OnFailure") -> dict:
     """A pod of a template, as its controller would make it."""
     spec = copy.deepcopy(template["spec"])
     for container in spec["containers"]:
         container.pop("ports", None)
     for volume in spec.get("volumes", []):
         if "emptyDir" in volume:
-            old, volume["name"] = volume["name"], f"{volumes}-{volume['name']}"
+            old, volume["name"] = volume["name"], f"{name}-{volume['name']}"
             for container in [*spec["containers"], *spec.get("initContainers", [])]:
                 for mount in container.get("volumeMounts", []):
                     if mount["name"] == old:
                         mount["name"] = volume["name"]
-    # Else podman 4 takes init containers away when they have ended, and stumbles where it has not yet seen that they have.
-    kept = {"io.podman.annotations.init.container.type": "always"}
-    metadata = {"name": name, "labels": template.get("metadata", {}).get("labels", {}), "annotations": kept}
+    # podman begins an init container anew that has ended well, where the policy is "Always". What is killed comes back by this one too.
+    spec["restartPolicy"] = restart
+    metadata = {"name": name, "labels": template.get("metadata", {}).get("labels", {})}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
@@ -94,7 +94,6 @@ class Cluster:
     def __init__(self, objects: list[dict]) -> None:
         self.objects = objects
         self.pods: list[Pod] = []
-        self.balancers: list[str] = []
 
     def __enter__(self) -> Cluster:
         self._clear()
@@ -103,7 +102,7 @@ class Cluster:
         for item in self.objects:
             if item["kind"] == "Deployment":
                 wanted += [(item, index) for index in range(item["spec"]["replicas"])]
-        # Each waits for its copier for some seconds: all at once.
+        # All at once: each waits for its copier.
         with concurrent.futures.ThreadPoolExecutor(len(wanted)) as starting:
             self.pods = list(starting.map(lambda one: self._start(*one), wanted))
         return self
@@ -112,11 +111,13 @@ class Cluster:
         self._clear()
 
     def _clear(self) -> None:
-        for name in self.balancers:
+        here = ("--filter", f"network={NETWORK}")
+        # What ends by itself in between is in nobody's state for a moment: once more, then.
+        for _ in range(3):
+            for name in run("podman", "pod", "ps", *here, "--format", "{{.Name}}").split():
+                subprocess.run(["podman", "pod", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
+        for name in run("podman", "ps", "--all", *here, "--format", "{{.Names}}").split():
             subprocess.run(["podman", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
-        listed = run("podman", "pod", "ps", "--filter", f"network={NETWORK}", "--format", "{{.Name}}").split()
-        for name in listed:
-            subprocess.run(["podman", "pod", "rm", "--force", "--time", "0", name], capture_output=True, check=False)
         for name in run("podman", "volume", "ls", "--format", "{{.Name}}").split():
             if name.startswith("quintet-"):
                 subprocess.run(["podman", "volume", "rm", "--force", name], capture_output=True, check=False)
@@ -139,7 +140,7 @@ class Cluster:
     def _start(self, deployment: dict, index: int) -> Pod:
         name = f"{deployment['metadata']['name']}-{index}"
         template = deployment["spec"]["template"]
-        self.play(of_template(name, template, name))
+        self.play(of_template(name, template))
         return Pod(name, template["metadata"]["labels"]["app.kubernetes.io/component"], template["spec"])
 
     def balancer(self, program: str, image: str, configuration: pathlib.Path) -> str:
@@ -147,7 +148,6 @@ class Cluster:
         name = f"quintet-{program}"
         place = {"haproxy": "/etc/haproxy/haproxy.cfg", "nginx": "/etc/nginx/nginx.conf"}[program]
         start = {"haproxy": ["haproxy", "-W", "-f", place], "nginx": ["nginx", "-g", "daemon off;"]}[program]
-        self.balancers.append(name)
         podman("run", "--detach", "--name", name, "--network", NETWORK, "--volume", f"{configuration}:{place}:ro", image, *start)
         found = json.loads(podman("container", "inspect", name))[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
         return f"{found}:50050"

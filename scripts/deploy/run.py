@@ -10,6 +10,7 @@ import collections
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -196,10 +197,8 @@ def check_job(cluster: Cluster) -> None:
     """The first index of the component evaluation-job, as the Job's controller would start it."""
     objects = manifests.objects(manifests.render("cpu", ("evaluation-job",)))
     (job,) = (item for item in objects if item["kind"] == "Job")
-    pod = of_template("quintet-evaluate-0", job["spec"]["template"], "quintet-evaluate-0")
+    pod = of_template("quintet-evaluate-0", job["spec"]["template"], "Never")
     pod["spec"]["containers"][0]["env"].append({"name": "JOB_COMPLETION_INDEX", "value": "0"})
-    # Podman would begin anew what has ended well.
-    pod["spec"]["restartPolicy"] = "Never"
     cluster.play(pod)
     code, printed = exit_of("quintet-evaluate-0-evaluate")
     assert code == 0, printed
@@ -219,7 +218,7 @@ def check_kserve(cluster: Cluster) -> None:
         pathlib.Path(folder).chmod(0o755)
         spec = {"containers": runtime["spec"]["containers"], "volumes": [{"name": "model", "hostPath": {"path": folder}}]}
         spec["containers"][0]["volumeMounts"] = [{"name": "model", "mountPath": "/mnt/models", "readOnly": True}]
-        cluster.play(of_template("quintet-kserve", {"spec": spec}, "quintet-kserve"))
+        cluster.play(of_template("quintet-kserve", {"spec": spec}))
         pod = Pod("quintet-kserve", "kserve", spec, "kserve-container")
         until("the readiness probe of KServe's runtime", lambda: answers(pod, spec["containers"][0]["readinessProbe"]))
         from inference import grpc_inference_pb2, grpc_inference_pb2_grpc
@@ -231,6 +230,8 @@ def check_kserve(cluster: Cluster) -> None:
 
 
 def main() -> None:
+    # An end from outside cleans up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sizes = images.build()
     for name, size in sizes.items():
         images.inspect(name)
