@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import tempfile
@@ -64,11 +65,14 @@ class Pod:
         return subprocess.run(["podman", "logs", f"{self.name}-{self.container}"], capture_output=True, text=True, check=False).stderr
 
 
-def of_template(name: str, template: dict, restart: str = "OnFailure") -> dict:
-    """A pod of a template, as its controller would make it."""
+def of_template(name: str, template: dict, restart: str = "OnFailure", variables: tuple[dict, ...] = ()) -> dict:
+    """A pod of a template, as its controller would make it; `variables` are those that the controller adds."""
     spec = copy.deepcopy(template["spec"])
     for container in spec["containers"]:
         container.pop("ports", None)
+        # A kubelet writes variables into arguments; podman 4 does not.
+        known = {variable["name"]: variable["value"] for variable in [*container.get("env", []), *variables] if "value" in variable}
+        container["args"] = [re.sub(r"\$\((\w+)\)", lambda name: known[name[1]], part) for part in container.get("args", [])]
     for volume in spec.get("volumes", []):
         if "emptyDir" in volume:
             old, volume["name"] = volume["name"], f"{name}-{volume['name']}"
@@ -83,9 +87,10 @@ def of_template(name: str, template: dict, restart: str = "OnFailure") -> dict:
 
 
 def exit_of(container: str) -> tuple[int, str]:
-    """Waits for a container's end: its exit code, and what it printed."""
+    """Waits for a container's end: its exit code, and what it printed; where it failed, to both ends."""
     code = int(podman("wait", container))
-    return code, run("podman", "logs", container)
+    done = subprocess.run(["podman", "logs", container], capture_output=True, text=True, check=True)
+    return code, done.stdout if code == 0 else done.stdout + done.stderr
 
 
 class Cluster:

@@ -197,9 +197,8 @@ def check_job(cluster: Cluster) -> None:
     """The first index of the component evaluation-job, as the Job's controller would start it."""
     objects = manifests.objects(manifests.render("cpu", ("evaluation-job",)))
     (job,) = (item for item in objects if item["kind"] == "Job")
-    pod = of_template("quintet-evaluate-0", job["spec"]["template"], "Never")
-    pod["spec"]["containers"][0]["env"].append({"name": "JOB_COMPLETION_INDEX", "value": "0"})
-    cluster.play(pod)
+    index = {"name": "JOB_COMPLETION_INDEX", "value": "0"}
+    cluster.play(of_template("quintet-evaluate-0", job["spec"]["template"], "Never", (index,)))
     code, printed = exit_of("quintet-evaluate-0-evaluate")
     assert code == 0, printed
     figures = [json.loads(line) for line in printed.splitlines()]
