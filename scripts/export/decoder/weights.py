@@ -77,7 +77,8 @@ class Blockwise:
         x = graph.node("GatherBlockQuantized", inputs, "embedded", "com.microsoft", **attributes)
         if padded == matrix.shape[1]:
             return x
-        cut = [graph.constant(f"embedding.{part}", numpy.array([value], "i8")) for part, value in (("start", 0), ("end", matrix.shape[1]), ("axis", 1))]
+        bounds = {"start": 0, "end": matrix.shape[1], "axis": 1}
+        cut = [graph.constant(f"embedding.{part}", numpy.array([value], "i8")) for part, value in bounds.items()]
         return graph.node("Slice", [x, *cut], "embedded.cut")
 
     def seen(self, weight: torch.Tensor) -> torch.Tensor:

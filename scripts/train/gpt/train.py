@@ -36,7 +36,8 @@ def new_model(options: argparse.Namespace, vocabulary: int) -> transformers.Llam
         rms_norm_eps=1e-5, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=None, attn_implementation="sdpa",
     )  # fmt: skip
     model = transformers.LlamaForCausalLM(config)
-    for module in [model.model.embed_tokens, *(part for layer in model.model.layers for part in (layer.self_attn.o_proj, layer.mlp.down_proj))]:
+    written = [part for layer in model.model.layers for part in (layer.self_attn.o_proj, layer.mlp.down_proj)]
+    for module in [model.model.embed_tokens, *written]:
         module.register_forward_hook(lambda module, _, output: F.dropout(output, options.dropout, module.training))
     return model
 
@@ -133,7 +134,9 @@ def main() -> None:
         validation(share, loss.item())
 
     best.restore(model)
-    model.generation_config = transformers.GenerationConfig(do_sample=True, temperature=1.0, top_p=0.95, max_new_tokens=128, bos_token_id=0, eos_token_id=0)
+    model.generation_config = transformers.GenerationConfig(
+        do_sample=True, temperature=1.0, top_p=0.95, max_new_tokens=128, bos_token_id=0, eos_token_id=0
+    )
     target = folder / "checkpoint"
     # Weights of 16 bits hold more than the 8 bits that are served.
     model.half().save_pretrained(target)

@@ -60,7 +60,7 @@ def main() -> None:
         single, double = data.flat(source, "train"), data.pairs(source, "train")
         texts["train"] += single + double
         texts[f"validation.{source.tag}"] = data.flat(source, "validation")
-        print(f"{source.name}: {len(single)} sentences, {len(double)} pairs; {len(texts[f'validation.{source.tag}'])} for validation", flush=True)
+        print(f"{source.name}: {len(single)} sentences, {len(double)} pairs", flush=True)
     seen = texts["train"][::3]
     tokenizer = make_tokenizer(seen + [data.stripped(text) for text in seen], VOCABULARY)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -35,7 +35,8 @@ class Pairs:
 
     def __init__(self, arrays: dict[str, numpy.ndarray], device: str):
         self.lengths = numpy.stack([arrays["source_lengths"], arrays["target_lengths"]], 1).astype("i8")
-        self.sources, self.targets = (self._padded(arrays[side], lengths, device) for side, lengths in zip(("source", "target"), self.lengths.T))
+        sides = zip(("source", "target"), self.lengths.T)
+        self.sources, self.targets = (self._padded(arrays[side], lengths, device) for side, lengths in sides)
 
     @staticmethod
     def _padded(ids: numpy.ndarray, lengths: numpy.ndarray, device: str) -> torch.Tensor:
@@ -57,8 +58,9 @@ class Pairs:
         chosen = torch.from_numpy(rows).to(self.sources.device)
         source, target = self.lengths[rows].max(0)
         input_ids, labels = self.sources[chosen, :source].long(), self.targets[chosen, :target].long()
-        shifted = F.pad(labels[:, :-1], (1, 0))
-        return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long(), "decoder_input_ids": shifted, "labels": labels.masked_fill(labels == 0, -100)}
+        shifted, mask = F.pad(labels[:, :-1], (1, 0)), (input_ids != 0).long()
+        labels = labels.masked_fill(labels == 0, -100)
+        return {"input_ids": input_ids, "attention_mask": mask, "decoder_input_ids": shifted, "labels": labels}
 
 
 def new_model(options: argparse.Namespace, vocabulary: int) -> transformers.T5ForConditionalGeneration:
@@ -128,7 +130,8 @@ def main() -> None:
 
     target = folder / "checkpoint"
     earlier = json.loads((folder / "training.json").read_text()) if options.resume else None
-    model = transformers.T5ForConditionalGeneration.from_pretrained(target, dtype=torch.float32) if earlier else new_model(options, vocabulary)
+    again = transformers.T5ForConditionalGeneration.from_pretrained
+    model = again(target, dtype=torch.float32) if earlier else new_model(options, vocabulary)
     model = model.to(options.device).train()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters:,} parameters, {len(train.lengths):,} texts; ready after {time.monotonic() - BEGUN:.1f} s", flush=True)

@@ -8,7 +8,10 @@ import textwrap
 
 FOLDER = pathlib.Path("/usr/share/doc/python3.11/html/_sources")
 # Directives whose content is prose: a signature or a title on the first line, paragraphs below.
-DESCRIPTIONS = re.compile(r"\.\. (?:c:|py:)?(?:function|method|class|attribute|data|exception|classmethod|staticmethod|opcode|type|macro|member|describe|decorator)\w*::\s*(.*)")
+DESCRIPTIONS = re.compile(
+    r"\.\. (?:c:|py:)?(?:function|method|class|attribute|data|exception|classmethod|staticmethod|opcode|type|macro|member|describe"
+    r"|decorator)\w*::\s*(.*)"
+)
 ADMONITIONS = re.compile(r"\.\. (?:note|warning|tip|seealso|impl-detail|admonition|versionchanged|versionadded|deprecated)::\s*(.*)")
 ITEM = re.compile(r"(?:[*+-]|\d+\.|\(\d+\)|#\.)\s+")
 # Of a file's paragraphs at least so many bytes must be prose.
