@@ -25,7 +25,8 @@ def golden_pairs(graph: pathlib.Path, inputs: dict[str, numpy.ndarray], outputs:
     entries = {f"{graph.stem}/in/{name}": value for name, value in inputs.items()}
     entries |= {f"{graph.stem}/out/{name}": value for name, value in zip(outputs, results)}
     # Floats of 16 bits are kept as such of 32, which the reader knows.
-    return {name: value.astype("f4") if value.dtype == numpy.float16 else value for name, value in entries.items()}
+    arrays = {name: numpy.asarray(value) for name, value in entries.items()}
+    return {name: array.astype("f4") if array.dtype == numpy.float16 else array for name, array in arrays.items()}
 
 
 def strip(graph: pathlib.Path) -> None:
