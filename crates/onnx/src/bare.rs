@@ -40,10 +40,9 @@ const CONFIG: &str = "config.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Config {
-    #[serde(default)]
     architectures: Vec<String>,
-    #[serde(default)]
     model_type: String,
     is_encoder_decoder: bool,
 }
