@@ -20,6 +20,7 @@ import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "scripts/export"), str(ROOT / "scripts/train")]
+import destination  # noqa: E402
 import folder  # noqa: E402
 from decoder import card, families, packed, parity, runs, weights  # noqa: E402
 from decoder.anatomy import Unsupported  # noqa: E402
@@ -44,7 +45,7 @@ def main() -> None:
     try:
         config = transformers.AutoConfig.from_pretrained(options.model)
         exporter = exporter_of(config.model_type)
-        emptied(options.output, options.overwrite)
+        destination.check(options.output, options.overwrite)
         exporter(config, options, shlex.join(["python", "scripts/export/text.py", *sys.argv[1:]]))
     except (Unsupported, OSError) as error:
         sys.exit(f"error: {error}")
@@ -64,13 +65,17 @@ def export_decoder(config, options: argparse.Namespace, command: str) -> None:
     context = families.check(config, options.context)
     form = weights.named(options.weights, options.block_size)
     print(f"reading {options.model}", flush=True)
-    export(*load(options.model), context, form, options, command)
+    loaded = load(options.model)
+    with destination.written(options.output, options.overwrite):
+        export(*loaded, context, form, options, command)
 
 
 def export_pair(config, options: argparse.Namespace, command: str) -> None:
     context = seq2seq.check(config, options)
     print(f"reading {options.model}", flush=True)
-    seq2seq.export(*seq2seq.load(options.model), context, options, command, judge)
+    loaded = seq2seq.load(options.model)
+    with destination.written(options.output, options.overwrite):
+        seq2seq.export(*loaded, context, options, command, judge)
 
 
 def load(source: str):
@@ -177,15 +182,6 @@ def golden_pairs(path: pathlib.Path, tokenizer, anatomy) -> dict:
     return folder.golden_pairs(path, inputs, ["logits"])
 
 
-def emptied(output: pathlib.Path, overwrite: bool) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    files = [path for path in output.iterdir() if path.is_file()]
-    if files and not overwrite:
-        raise Unsupported(f"{output} holds files already: say --overwrite to replace them")
-    for path in files:
-        path.unlink()
-
-
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     known = {"decoders": families.READERS, "encoders": encoder_families.READERS, "pairs": pairs.READERS}
     description = __doc__.format(**{name: ", ".join(readers) for name, readers in known.items()})
@@ -193,7 +189,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="a name on Hugging Face or a local folder")
     parser.add_argument("output", metavar="OUTPUT", type=pathlib.Path, help="the model folder to write, NAME/VERSION")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
-                        help="where it will run: on a GPU numbers have 16 bits, and the cache too (default: cpu)")  # fmt: skip
+                        help="where it will run: on a GPU numbers have 16 bits, and the cache too (decoders alone; default: cpu)")  # fmt: skip
     parser.add_argument("--weights", choices=weights.NAMES,
                         help="form of the matrices: int8 and int4 are quickest for a few sequences, w8a8 for many and for prompts; "
                         "w8a8-dynamic is quicker still, and bits depend on what shares a run (default: fp32; on cuda fp16)")  # fmt: skip

@@ -23,6 +23,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "scripts/export"), str(ROOT / "scripts/golden")]
 import decoder_forms  # noqa: E402
+import destination  # noqa: E402
 import text  # noqa: E402
 from decoder import weights  # noqa: E402
 
@@ -94,7 +95,7 @@ def main() -> None:
 def export(family: str, checkpoint: str, folder: pathlib.Path) -> None:
     arguments = [checkpoint, str(folder), "--name", f"tiny-{family}", "--license", "Apache-2.0", "--overwrite"]
     options = text.parsed(arguments)
-    text.emptied(folder, overwrite=True)
+    destination.emptied(folder, overwrite=True)
     model, tokenizer = text.load(checkpoint)
     # A temporary folder is no source to name.
     options.model = f"random weights, {family}"

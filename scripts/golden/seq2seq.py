@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # In front: the exporter's package has this script's name.
 sys.path[:0] = [str(ROOT / "scripts/export")]
 import decoders  # noqa: E402
+import destination  # noqa: E402
 import seq2seq_forms  # noqa: E402
 import text  # noqa: E402
 from decoders import END, MARGIN, PROMPTS, SEARCHED, SEARCHES, SPECIAL, STEPS, VOCABULARY  # noqa: E402
@@ -79,7 +80,7 @@ def main() -> None:
 def write(family: str, checkpoint: str, folder: pathlib.Path) -> None:
     arguments = [checkpoint, str(folder), "--name", f"tiny-{family}", "--license", "Apache-2.0", "--overwrite"]
     options = text.parsed(arguments)
-    text.emptied(folder, overwrite=True)
+    destination.emptied(folder, overwrite=True)
     model, tokenizer = export.load(checkpoint)
     # A temporary folder is no source to name.
     options.model = f"random weights, {family}"

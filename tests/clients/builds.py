@@ -240,5 +240,9 @@ def install(clients: list[Client]) -> None:
         print(f"missing: {' '.join(missing)}\non Debian 12: sudo {' '.join(command)}", file=sys.stderr)
         raise SystemExit(69)
     print(f"installing {' '.join(missing)}", flush=True)
-    execute("apt-get", "update")
-    execute(*command, DEBIAN_FRONTEND="noninteractive")
+    try:
+        execute("apt-get", "update")
+        execute(*command, DEBIAN_FRONTEND="noninteractive")
+    except Exception as error:
+        print(f"they cannot be installed: {error}", file=sys.stderr)
+        raise SystemExit(69) from error

@@ -261,6 +261,22 @@ async fn whatever_runs_beside_it_a_text_has_the_bits_of_its_solo_run() {
     }
 }
 
+/// One request alone may have more tokens than may wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_more_tokens_than_may_wait_is_run_in_parts() {
+    let (_process, mut client) = served(&["text.max_queue_tokens=64"]).await;
+    let inputs: Vec<String> = (0..40).map(|index| format!("light and dark {index}")).collect();
+    let embed = |inputs: Vec<String>| EmbedRequest { model: "bert".to_owned(), inputs, ..EmbedRequest::default() };
+    let all = client.embed(embed(inputs.clone())).await.unwrap().into_inner();
+    assert!(all.embeddings.len() == inputs.len() && all.prompt_tokens > 64, "{} tokens", all.prompt_tokens);
+    let alone = client.embed(embed(inputs[39..].to_vec())).await.unwrap().into_inner();
+    assert_eq!(alone.embeddings[0].values, all.embeddings[39].values);
+    let rerank = RerankRequest { query: "light?".to_owned(), documents: inputs, ..RerankRequest::default() };
+    let mut ranked: Vec<u32> = client.rerank(rerank).await.unwrap().into_inner().results.iter().map(|result| result.index).collect();
+    ranked.sort_unstable();
+    assert!(ranked.into_iter().eq(0..40));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_encoders_cannot_do_is_said() {
     let (_process, mut client) = served(&["server.max_response_bytes=200000"]).await;
@@ -311,6 +327,8 @@ async fn what_encoders_cannot_do_is_said() {
         (RerankRequest { documents: Vec::new(), ..rerank() }, vec!["documents"]),
         (RerankRequest { query: String::new(), documents: texts(&[""]), top_n: Some(0), ..rerank() }, vec!["query", "documents[0]", "top_n"]),
         (RerankRequest { documents: vec!["day ".repeat(200)], ..rerank() }, vec!["documents[0]"]),
+        // A query goes with each document: 19 MiB to encode, of a request of 30 KB.
+        (RerankRequest { query: "a".repeat(20_000), documents: vec!["b".to_owned(); 1000], ..rerank() }, vec!["documents"]),
     ] {
         let status = client.rerank(request).await.unwrap_err();
         assert_eq!(fields(&status), expected, "{status}");
@@ -330,6 +348,7 @@ async fn what_encoders_cannot_do_is_said() {
         (FillMaskRequest { inputs: vec!["[MASK]".repeat(65)], ..fill() }, "inputs[0]", "65 times [MASK]: at most 64"),
         (FillMaskRequest { inputs: vec!["day ".repeat(200) + "[MASK]"], truncate: true, ..fill() }, "inputs[0]", "what is left of it"),
         (FillMaskRequest { targets: texts(&["lightness"]), ..fill() }, "targets[0]", "2 tokens"),
+        (FillMaskRequest { targets: texts(&["day", "日"]), ..fill() }, "targets[1]", "not known"),
         (FillMaskRequest { top_k: Some(0), ..fill() }, "top_k", "1 to 1024"),
     ] {
         let status = client.fill_mask(request).await.unwrap_err();

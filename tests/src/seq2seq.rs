@@ -145,7 +145,7 @@ async fn whatever_runs_beside_it_a_text_has_the_bits_of_its_solo_run() {
     }
     drop(alone);
     // Together: a cache for little more than three whole inputs and outputs.
-    let (process, client) = served(&["text.slots=6", "text.kv_cache_mb=0.2"]).await;
+    let (process, client) = served(&["text.slots=10", "text.kv_cache_mb=0.2"]).await;
     let mut together = JoinSet::new();
     for round in 0..2usize {
         for (index, request) in requests.iter().enumerate() {
@@ -209,7 +209,7 @@ async fn what_does_not_fit_is_refused_by_field() {
     let (_process, mut client) = served(&["text.slots=4"]).await;
     let beams = |num_beams| Some(BeamSearch { num_beams, ..BeamSearch::default() });
     for (request, field) in [
-        (greedy("t5", &[5; 65], 4), "prompt"),
+        (greedy("t5", &[5; 65], 4), "prompt_ids"),
         (greedy("t5", &[5; 64], 65), "stopping.max_new_tokens"),
         (greedy("t5", &[256], 4), "prompt_ids"),
         (GenerateRequest { beam_search: beams(5), sampling: None, ..greedy("t5", &[5], 4) }, "beam_search.num_beams"),

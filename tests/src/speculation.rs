@@ -127,29 +127,32 @@ async fn greedy_and_drawn_texts_are_those_without_drafts() {
 /// What a request asks beside tokens goes on under drafts: several texts, stop strings, guides, penalties, echo.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_else_a_request_asks_is_the_same_with_drafts() {
-    let process = Process::up(&[]);
-    let mut client = TextServiceClient::new(process.channel().await);
-    let verse = "And the LORD spake unto Moses, saying, Speak unto the children of Israel, and say unto them: ";
-    let plain = |prompt: &str| GenerateRequest {
-        prompt: prompt.to_owned(),
-        sampling: Some(Sampling { seed: Some(4), temperature: Some(0.6), ..Sampling::default() }),
-        stopping: Some(Stopping { max_new_tokens: Some(60), ..Stopping::default() }),
-        logprobs: true,
-        ..GenerateRequest::default()
-    };
-    let twice = verse.repeat(3);
-    let penalised = Sampling { repetition_penalty: Some(1.1), no_repeat_ngram_size: Some(8), ..plain("").sampling.unwrap() };
-    let greedy = Sampling { temperature: Some(0.0), ..Sampling::default() };
-    let choice = "Speak unto the children of Israel, and say unto them: Speak unto the children of Israel.";
+    let repository = repository();
+    let (_process, mut client) = served(repository.path(), &[]).await;
+    let plain = |seed| GenerateRequest { logprobs: true, ..of_few_tokens("llama", seed, 0.6) };
+    // A text with a character in it that can be a stop string.
+    let (mut seed, mut stop) = (0, None);
+    while stop.is_none() {
+        seed += 1;
+        let text = answer(&mut client, &plain(seed), Speculation::None).await.text;
+        stop = text.chars().filter(char::is_ascii_graphic).nth(10).map(String::from);
+    }
+    let penalised = Sampling { repetition_penalty: Some(1.1), no_repeat_ngram_size: Some(8), ..plain(1).sampling.unwrap() };
+    let choice = "Speak unto the children, and say unto them: Speak unto the children.";
     let choices = Guide { guide: Some(Form::Choices(Choices { texts: vec![choice.to_owned()] })) };
+    let regex = Guide { guide: Some(Form::Regex("(na )+batman".into())) };
+    let guided = |guide: Guide, seed: u64| {
+        let stopping = Stopping { max_new_tokens: Some(80), ignore_eos: false, ..plain(seed).stopping.unwrap() };
+        GenerateRequest { guide: Some(guide), stopping: Some(stopping), ..plain(seed) }
+    };
     let requests = [
-        GenerateRequest { n: Some(3), ..plain(&twice) },
-        GenerateRequest { n: Some(2), best_of: Some(4), ..plain(&twice) },
-        GenerateRequest { stopping: Some(Stopping { stop: vec!["Israel".into()], ..plain("").stopping.unwrap() }), ..plain(&twice) },
-        GenerateRequest { guide: Some(choices), ..plain(&twice) },
-        GenerateRequest { guide: Some(Guide { guide: Some(Form::Regex("(na )+batman".into())) }), ..plain(&twice) },
-        GenerateRequest { sampling: Some(penalised), echo: true, top_logprobs: 3, ..plain(&twice) },
-        GenerateRequest { sampling: Some(greedy), ..plain(&twice) },
+        GenerateRequest { n: Some(3), ..plain(1) },
+        GenerateRequest { n: Some(2), best_of: Some(4), ..plain(2) },
+        GenerateRequest { stopping: Some(Stopping { stop: stop.into_iter().collect(), ..plain(seed).stopping.unwrap() }), ..plain(seed) },
+        guided(choices, 3),
+        guided(regex, 4),
+        GenerateRequest { sampling: Some(penalised), echo: true, top_logprobs: 3, ..plain(5) },
+        GenerateRequest { logprobs: true, ..of_few_tokens("llama", 6, 0.0) },
     ];
     let mut accepted = 0;
     for (index, request) in requests.into_iter().enumerate() {
@@ -201,7 +204,7 @@ async fn whatever_runs_beside_it_a_sequence_with_drafts_has_the_bits_of_its_solo
         expected.push(bits(&client.generate(request.clone()).await.unwrap().into_inner()));
     }
     drop(alone);
-    let (process, client) = served(repository.path(), &["text.prefill_chunk=6", "text.slots=5", "text.kv_cache_mb=0.13"]).await;
+    let (process, client) = served(repository.path(), &["text.prefill_chunk=6", "text.slots=10", "text.kv_cache_mb=0.13"]).await;
     let mut together = JoinSet::new();
     for round in 0..2usize {
         for (index, request) in requests.iter().enumerate() {

@@ -174,7 +174,8 @@ async fn scores_add_up_and_the_card_tells_the_truth() {
     let mut tokenizer = TokenizationServiceClient::new(channel);
     let inputs = vec![EncodeInput { text: chapter, ..EncodeInput::default() }];
     let encoded = tokenizer.encode(EncodeRequest { model: "gpt-english".into(), inputs, ..EncodeRequest::default() }).await.unwrap().into_inner();
-    assert_eq!(encoded.encodings[0].ids, answer.scores[0].token_ids, "what is scored is what the tokenizer gives");
+    let [begin, ids @ ..] = encoded.encodings[0].ids.as_slice() else { panic!("no ids") };
+    assert_eq!((*begin, ids), (0, answer.scores[0].token_ids.as_slice()), "what is scored is what the tokenizer gives behind the text's begin");
 
     // A text of one token, and one that fills the context to the last.
     let edge = ScoreRequest { texts: vec!["A".into(), "And ".repeat(511)], ..ScoreRequest::default() };

@@ -63,6 +63,13 @@ def check_encoding(pair: Pair, model: str) -> None:
         pair.same("Encode", pb.EncodeRequest(model=model, inputs=inputs(texts), special_tokens=policy))
     for text in TEXTS:
         pair.same("Encode", pb.EncodeRequest(model=model, inputs=inputs([text]), special_tokens=pb.SPECIAL_TOKEN_POLICY_REFUSE))
+    (described,) = pair.same("GetTokenizer", pb.GetTokenizerRequest(model=model))
+    for special in described.tokenizer.special_tokens:
+        spelling = [*texts, f"a{special.content}b", f"{special.content} {special.content}", f"<|endoftext|>[MASK]{special.content}"]
+        allowed = {"allowed_special_token": special.content}
+        pair.same("Encode", pb.EncodeRequest(model=model, inputs=inputs(spelling), **allowed))
+        both = [pb.EncodeInput(text=text, pair=text) for text in spelling[-4:]]
+        pair.same("Encode", pb.EncodeRequest(model=model, inputs=both, truncation=pb.Truncation(max_tokens=9), **allowed))
     every = {"return_offsets": True, "return_special_tokens_mask": True}
     pairs = [pb.EncodeInput(text=first, pair=second) for first, second in zip(texts, reversed(texts))]
     pair.same("Encode", pb.EncodeRequest(model=model, inputs=inputs(texts), **every))
@@ -120,6 +127,17 @@ def check_refusals(pair: Pair) -> None:
         ("Encode", pb.EncodeRequest(inputs=[pb.EncodeInput(text="a", raw_text=b"a")])),
         ("Encode", pb.EncodeRequest(inputs=one, special_tokens=9, truncation=pb.Truncation(side=9, strategy=9, stride=1))),
         ("Encode", pb.EncodeRequest(model="gpt-english", inputs=one, padding=pb.Padding())),
+        ("Encode", pb.EncodeRequest(model="gpt-english", inputs=one, allowed_special_token="a")),
+        (
+            "Encode",
+            pb.EncodeRequest(
+                model="gpt-english",
+                inputs=one,
+                allowed_special_token="<|endoftext|>",
+                return_offsets=True,
+                special_tokens=pb.SPECIAL_TOKEN_POLICY_REFUSE,
+            ),
+        ),
         ("Encode", pb.EncodeRequest(inputs=one, padding=pb.Padding(multiple_of=5000, side=9, pad_id=1 << 30, min_tokens=1 << 30))),
         ("CountTokens", pb.CountTokensRequest()),
         ("Decode", pb.DecodeRequest()),

@@ -89,7 +89,8 @@ impl Config {
 
     fn is_encoder(&self) -> bool {
         let has_head = |class: &String| class.ends_with("ForMaskedLM") || class.ends_with("ForSequenceClassification");
-        self.architectures.iter().any(has_head) || ENCODERS.contains(&self.model_type.as_str())
+        self.architectures.iter().any(has_head)
+            || (ENCODERS.contains(&self.model_type.as_str()) && self.architectures.iter().all(|class| class.ends_with("Model")))
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{
 /// bound as past and as present, so that it writes in place and nothing is copied. A run sees any rows that lie side by side.
 ///
 /// The memory is reserved whole and committed by the system page by page as tokens are written: what a row costs is what it
-/// has held, not its capacity. [`Self::release`] gives a row's memory back. On a GPU it is the GPU's memory, all of it at once.
+/// has held, not its capacity. [`Self::release`] and [`Self::trim`] give a row's memory back. On a GPU it is the GPU's memory, all of it
+/// at once.
 #[derive(Debug)]
 pub struct KvCache {
     // Before the memory: bindings point into it, and fields are dropped in order.
@@ -28,7 +29,7 @@ pub struct KvCache {
     planes: Vec<Plane>,
     rows: usize,
     capacity: usize,
-    /// The most tokens that each row has held since it was released.
+    /// The most tokens that each row has held since it was released or trimmed.
     held: Vec<usize>,
     /// Of an encoder–decoder, the keys and values of the inputs: rows as many, of a capacity of their own. No graph is attached to it
     /// but through this cache, which drops it last.
@@ -134,6 +135,12 @@ impl KvCache {
         let rows = place.rows(rows, row_bytes(&own, capacity).saturating_add(row_bytes(&inputs, input_capacity)));
         let inputs = Self::of(inputs, rows, input_capacity, place)?;
         Ok(Self { inputs: Some(Box::new(inputs)), ..Self::of(own, rows, capacity, place)? })
+    }
+
+    /// The bytes of a token's keys and values in a cache that [`Self::new`] would give.
+    pub fn token_bytes_of(session: &Session, head_size: Option<usize>) -> Result<usize, Error> {
+        let shapes = PlaneShape::all(session, head_size, |name| !name.contains(INPUTS))?;
+        Ok(row_bytes(&shapes, 1))
     }
 
     fn of(shapes: Vec<PlaneShape>, rows: usize, capacity: usize, place: CachePlace) -> Result<Self, Error> {
@@ -315,6 +322,27 @@ impl KvCache {
         }
     }
 
+    /// Gives what a row holds behind its first `tokens` tokens back to the system, as far as that is whole pages. What it held there is
+    /// lost.
+    pub fn trim(&mut self, row: usize, tokens: usize) {
+        let Some(held) = self.held.get_mut(row).filter(|held| **held > tokens) else { return };
+        *held = tokens;
+        for plane in &self.planes {
+            let heads = plane.tokens(row, tokens..self.capacity, self.capacity);
+            for head in 0..heads.count {
+                let start = heads.start + head * heads.stride;
+                self.memory.give_back(start..start + heads.length);
+            }
+        }
+    }
+
+    /// The same for what a row holds behind an input of so many tokens and the one that graphs write there.
+    pub fn trim_input(&mut self, row: usize, tokens: usize) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.trim(row, tokens + 1);
+        }
+    }
+
     /// Copies the first `tokens` tokens of a row to another.
     pub fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
         if from == to || from >= self.rows || to >= self.rows || tokens > self.capacity {
@@ -475,15 +503,21 @@ impl PlaneShape {
 mod tests {
     use super::*;
 
+    /// Three rows of four tokens, in planes of these heads of so many floats.
+    fn cache_of(planes: &[(usize, usize)]) -> KvCache {
+        let shape = |&(heads, head_size): &(usize, usize)| PlaneShape {
+            input: String::new(),
+            output: String::new(),
+            heads,
+            head_size,
+            element: ElementType::F32,
+        };
+        KvCache::of(planes.iter().map(shape).collect(), 3, 4, CachePlace::Host).unwrap()
+    }
+
     /// Keys and values of two heads of one float each, and keys of one head of two; three rows of four tokens.
     fn cache() -> KvCache {
-        let plane = |heads, head_size, start| {
-            let shape = PlaneShape { input: String::new(), output: String::new(), heads, head_size, element: ElementType::F32 };
-            Plane { shape, start }
-        };
-        let planes = vec![plane(2, 1, 0), plane(2, 1, 96), plane(1, 2, PAGE)];
-        let memory = Memory::new(PAGE + 96, None).unwrap();
-        KvCache { graphs: Vec::new(), memory, planes, rows: 3, capacity: 4, held: vec![0; 3], inputs: None, fault: OnceCell::new() }
+        cache_of(&[(2, 1), (2, 1), (1, 2)])
     }
 
     fn bytes(values: &[f32]) -> Vec<u8> {
@@ -501,6 +535,40 @@ mod tests {
         assert_eq!(cache.read(2, 1..2), bytes(&[1.0, 3.0, 11.0, 13.0, 21.0, 22.0]));
         assert_eq!(cache.read(2, 2..3), bytes(&[0.0; 6]), "only as many as were asked for");
         assert_eq!(cache.read(0, 0..4), bytes(&[0.0; 24]), "another row");
+    }
+
+    #[test]
+    fn what_an_earlier_occupant_left_behind_a_row_is_given_back() {
+        // A token of a head takes a page.
+        let floats = PAGE / 4;
+        let mut cache = KvCache { inputs: Some(Box::new(cache_of(&[(1, floats)]))), ..cache_of(&[(2, floats), (2, floats)]) };
+        let ones = bytes(&vec![1.0; 4 * 4 * floats]);
+        for row in 0..3 {
+            cache.write(row, 0, &ones);
+        }
+        cache.trim(1, 2);
+        assert_eq!([0, 1, 2].map(|row| cache.committed(row)), [4, 2, 4]);
+        assert!(cache.read(1, 0..2) == ones[..ones.len() / 2], "its own tokens stay");
+        assert!(cache.read(1, 2..4).iter().all(|byte| *byte == 0), "pages that were given back are zeros");
+        assert!(cache.read(0, 0..4) == ones && cache.read(2, 0..4) == ones, "other rows stay");
+        cache.trim(1, 3);
+        cache.trim(3, 0);
+        assert_eq!(cache.committed_tokens(), 10, "it never grows, and there is no such row");
+
+        cache.inputs.as_mut().unwrap().hold(1, 4);
+        cache.trim_input(1, 2);
+        assert_eq!(cache.committed_input(1), 3, "a step writes one token behind the input");
+    }
+
+    #[test]
+    fn a_page_that_others_share_is_not_given_back() {
+        let mut cache = cache();
+        for row in 0..3 {
+            cache.write(row, 0, &bytes(&[1.0; 24]));
+        }
+        cache.trim(1, 1);
+        assert_eq!(cache.committed(1), 1);
+        assert_eq!([cache.read(0, 0..4), cache.read(2, 0..4)], [bytes(&[1.0; 24]), bytes(&[1.0; 24])]);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         tokenizer: Tokenizer::new(channel, server.config().max_response_bytes),
         tasks: server.tasks().clone(),
         max_score_tokens: config.max_score_tokens,
+        max_request_bytes: server.config().max_request_bytes,
         max_response_bytes: server.config().max_response_bytes,
         share_prefixes: config.share_prefixes,
         speculation: config.speculation,

@@ -82,7 +82,8 @@ impl ServiceError for Error {
             // A text that the tokenizer refuses is the client's own fault and keeps its code; anything else is
             // the neighbour's trouble.
             Self::Tokenization(status) => match status.code() {
-                tonic::Code::InvalidArgument => {
+                // OUT_OF_RANGE: the texts, or their tokens, are more than a message holds.
+                tonic::Code::InvalidArgument | tonic::Code::OutOfRange => {
                     Kind::InvalidArgument(vec![FieldViolation { field: "text".to_owned(), description: status.message().to_owned() }])
                 }
                 tonic::Code::NotFound => Kind::FailedPrecondition,

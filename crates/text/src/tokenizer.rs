@@ -3,14 +3,17 @@
 use quintet_onnx::ModelFolder;
 use quintet_proto::tokenization::v1::{
     ApplyChatTemplateRequest, DecodeRequest, DecodeStreamRequest, DecodeStreamResponse, EncodeInput, EncodeRequest, Encoding, GetTokenizerRequest,
-    GetVocabularyRequest, TokenIds, Truncation, tokenization_service_client::TokenizationServiceClient,
+    GetVocabularyRequest, TokenIds, Truncation, TruncationSide, tokenization_service_client::TokenizationServiceClient,
 };
 use quintet_serving::peer::Peer;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use crate::{Error, engine::encoder::Mask};
+use crate::{
+    Error,
+    engine::encoder::{Mask, Vocabulary},
+};
 
 /// Tokens that may wait to be decoded.
 const WAITING: usize = 64;
@@ -49,8 +52,8 @@ impl Tokenizer {
         Ok(encodings.into_iter().map(|encoding| encoding.ids).collect())
     }
 
-    /// The encodings of texts or pairs of them, with what `asked` asks for besides. `max_tokens` cuts as the tokenizer's own
-    /// configuration says, else at the end, of a pair the longer first.
+    /// The encodings of texts or pairs of them, with what `asked` asks for besides. `max_tokens` cuts at the end,
+    /// whatever the tokenizer's own configuration says, of a pair the longer first.
     pub(crate) async fn encode_inputs(
         &self,
         model: &ModelFolder,
@@ -62,19 +65,25 @@ impl Tokenizer {
             model: model.name.clone(),
             model_version: model.version.clone(),
             inputs,
-            truncation: max_tokens
-                .map(|max_tokens| Truncation { max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX), ..Truncation::default() }),
+            truncation: max_tokens.map(|max_tokens| Truncation {
+                max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),
+                side: TruncationSide::Right.into(),
+                ..Truncation::default()
+            }),
             ..asked
         };
         Ok(self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner().encodings)
     }
 
-    /// The tokenizer's mask, if it has one.
-    pub(crate) async fn mask(&self, model: &ModelFolder) -> Result<Option<Mask>, Error> {
+    /// How many ids the tokenizer has, which of them are special, and its mask.
+    pub(crate) async fn described(&self, model: &ModelFolder) -> Result<Vocabulary, Error> {
         let request = GetTokenizerRequest { model: model.name.clone(), model_version: model.version.clone() };
         let tokenizer = self.client.clone().get_tokenizer(request).await.map_err(Error::Tokenization)?.into_inner().tokenizer.unwrap_or_default();
+        let mut special_ids: Vec<u32> = tokenizer.special_tokens.iter().map(|special| special.id).collect();
+        special_ids.sort_unstable();
         let mut specials = tokenizer.special_tokens.into_iter();
-        Ok(specials.find(|special| Some(special.id) == tokenizer.mask_id).map(|special| Mask { id: special.id, content: special.content }))
+        let mask = specials.find(|special| Some(special.id) == tokenizer.mask_id).map(|special| Mask { id: special.id, content: special.content });
+        Ok(Vocabulary { size: tokenizer.vocabulary_size, special_ids, mask })
     }
 
     /// The text of each of these tokens by itself.

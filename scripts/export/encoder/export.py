@@ -7,12 +7,14 @@ import pathlib
 import platform
 import sys
 
+import destination
 import folder
 import numpy
 import onnxruntime
 import torch
 import transformers
 from decoder import weights
+from decoder.anatomy import Unsupported
 from decoder.card import size
 
 from . import families, parity, sentences
@@ -29,6 +31,10 @@ DYNAMIC_TOLERANCE = 0.1
 
 def export(config, options: argparse.Namespace, command: str, source: str | None = None) -> None:
     """Writes the model folder; exits with a message where the graph does not do what torch does. `source` is what the card names."""
+    if options.device == "cuda":
+        raise Unsupported("--device cuda: decoders alone")
+    if options.decode_weights:
+        raise Unsupported("--decode-weights: decoders alone; an encoder has no steps")
     about = sentences.read(options.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
     longest = families.check(config, None)
@@ -37,7 +43,8 @@ def export(config, options: argparse.Namespace, command: str, source: str | None
     print(f"reading {options.model}", flush=True)
     model = load(options.model, config, about)
     options.model = source or options.model
-    write(model, tokenizer, about, context, form, options, command)
+    with destination.written(options.output, options.overwrite):
+        write(model, tokenizer, about, context, form, options, command)
 
 
 def load(source: str, config, about: sentences.Sentences):

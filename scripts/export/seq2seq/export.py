@@ -20,6 +20,8 @@ from .anatomy import Anatomy
 
 def check(config, options: argparse.Namespace) -> int:
     """The most tokens of an input and of an output; raises Unsupported for what cannot be had."""
+    if options.device == "cuda":
+        raise Unsupported("--device cuda: decoders alone")
     if options.decode_weights:
         raise Unsupported("--decode-weights: an encoder-decoder's steps have a graph of their own already")
     if not options.ragged:

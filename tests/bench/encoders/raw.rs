@@ -26,7 +26,8 @@ pub(crate) struct Arrangement {
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: true, cuda_graphs: true }).expect("the library: scripts/onnxruntime")
+    Runtime::load(&RuntimeConfig { library: "".into(), provider: Provider::Cpu, threads: 0, spin: true, cuda_graphs: true })
+        .expect("the library: scripts/onnxruntime")
 }
 
 fn open(runtime: &Runtime, graph: &Path, threads: usize) -> Session {

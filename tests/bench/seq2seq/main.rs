@@ -14,6 +14,7 @@
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
     clippy::doc_markdown,
+    clippy::struct_field_names,
     reason = "a benchmark prints, ends where it cannot measure, and names other people's programs"
 )]
 

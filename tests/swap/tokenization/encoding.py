@@ -40,6 +40,15 @@ def check_policy(policy: int, checks: Checks) -> None:
     checks.require(policy in pb.SpecialTokenPolicy.values(), "special_tokens", f"{policy}: no such policy; 0 to 3 are known")
 
 
+def check_allowed(request: pb.EncodeRequest, tokenizer: Tokenizer, checks: Checks) -> None:
+    token, field = request.allowed_special_token, "allowed_special_token"
+    if token:
+        as_text = request.special_tokens not in (pb.SPECIAL_TOKEN_POLICY_ALLOW, pb.SPECIAL_TOKEN_POLICY_REFUSE)
+        checks.require(as_text, field, "it goes with the policy AS_TEXT alone")
+        checks.require(not request.return_offsets, field, "it does not go with return_offsets")
+        checks.require(token in tokenizer.specials.values(), field, f"{token[:64]!r}: the tokenizer has no such special token")
+
+
 def check_truncation(cut: pb.Truncation, pairs: bool, checks: Checks) -> None:
     longest_first = cut.strategy in (pb.TRUNCATION_STRATEGY_UNSPECIFIED, pb.TRUNCATION_STRATEGY_LONGEST_FIRST)
     checks.require(cut.max_tokens >= 1, "truncation.max_tokens", "0: must be at least 1")
@@ -71,6 +80,7 @@ def encode(tokenizer: Tokenizer, request: pb.EncodeRequest) -> list[pb.Encoding]
     """The encodings of a request's inputs."""
     checks = Checks()
     check_policy(request.special_tokens, checks)
+    check_allowed(request, tokenizer, checks)
     pairs = any(given.HasField("pair") for given in request.inputs)
     if request.HasField("truncation"):
         check_truncation(request.truncation, pairs, checks)
@@ -124,9 +134,12 @@ def _encode_one(tokenizer: Tokenizer, request: pb.EncodeRequest, index: int, tex
                     f"inputs[{index}].{member}", f"it spells the special token {special!r} at byte {at}, and special_tokens is REFUSE"
                 )
     allow = request.special_tokens == pb.SPECIAL_TOKEN_POLICY_ALLOW
+    # The one that texts may spell where they may spell no other.
+    allowed = next((id for id, content in tokenizer.specials.items() if content == request.allowed_special_token), None)
+    read = lambda text: tokenizer.encode(text, allow) if allowed is None else tokenizer.encode_with(text, allowed)  # noqa: E731
     add = request.add_special_tokens if request.HasField("add_special_tokens") else True
     frame = _frame(tokenizer, pair is not None, add, index)
-    members = [tokenizer.encode(text, allow), Tokens([], []) if pair is None else tokenizer.encode(pair, allow)]
+    members = [read(text), Tokens([], []) if pair is None else read(pair)]
     lengths = [len(member.ids) for member in members]
     pieces = [(range(lengths[0]), range(lengths[1]))]
     if request.HasField("truncation"):

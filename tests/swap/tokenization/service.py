@@ -50,6 +50,7 @@ def describe(tokenizer: Tokenizer) -> pb.Tokenizer:
         model_max_length=tokenizer.max_length,
         chat_templates=tokenizer.templates.names,
         pad_id=tokenizer.pad_id,
+        mask_id=tokenizer.mask_id,
     )
 
 

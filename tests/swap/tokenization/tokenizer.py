@@ -8,6 +8,7 @@ import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import tokenizers
@@ -65,16 +66,26 @@ class Tokenizer:
         length = config.get("model_max_length")
         self.max_length = int(length) if isinstance(length, (int, float)) and 1 <= length < NO_LENGTH else None
         self.pad_id = self._pad(config, padding.get("pad_id"))
+        self.mask_id = self._mask(config)
         self.cuts_left = config.get("truncation_side") == "left"
         self.pads_left = config.get("padding_side") == "left"
         self.templates = Templates(config, folder)
 
     def _pad(self, config: dict[str, Any], file_pad: int | None) -> int | None:
-        token = config.get("pad_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        named = self._full.token_to_id(token) if token else None
+        named = self._named(config, "pad_token")
         customary = (id for id, content in self.specials.items() if content in ("[PAD]", "<pad>", "<|pad|>"))
         return next((id for id in [named, file_pad, *customary] if id is not None and id < self.size), None)
+
+    def _mask(self, config: dict[str, Any]) -> int | None:
+        named = self._named(config, "mask_token")
+        customary = (id for id, content in self.specials.items() if content in ("[MASK]", "<mask>"))
+        return named if named in self.specials else next(customary, None)
+
+    def _named(self, config: dict[str, Any], key: str) -> int | None:
+        """The id of a token that the configuration names."""
+        token = config.get(key)
+        token = token.get("content") if isinstance(token, dict) else token
+        return self._full.token_to_id(token) if token else None
 
     def _after_the_beginning(self, described: dict[str, Any]) -> tokenizers.Tokenizer | None:
         """For text that is not the beginning, where the pre-tokenizer puts a blank before the beginning alone."""
@@ -117,9 +128,17 @@ class Tokenizer:
                 return len(text[: text.index(content, start)].encode()), content
         return None
 
+    def encode_with(self, text: str, allowed: int) -> Tokens:
+        """Encodes a text in which one special token may be spelled; all others that it spells are text. Without offsets."""
+        return Tokens(self._encode_around(text, [match for match in self._spelled.finditer(text) if _found(match) == allowed], {}), [])
+
     def encode_between(self, text: str, restore: dict[str, str]) -> list[int]:
         """Encodes what a template wrote: special tokens that it spells become such, but for those that `restore` brings back in
         the text between them."""
+        return self._encode_around(text, self._spelled.finditer(text), restore)
+
+    def _encode_around(self, text: str, spelled: Iterable[re.Match[str]], restore: dict[str, str]) -> list[int]:
+        """The ids of special tokens where they are spelled, and between them those of what `restore` makes of the text there."""
         table = str.maketrans(restore)
         ids: list[int] = []
         done = 0
@@ -130,12 +149,17 @@ class Tokenizer:
                 tokenizer = self._continued if done > 0 and self._continued is not None else self._literal
                 ids.extend(tokenizer.encode(part, add_special_tokens=False).ids)
 
-        for match in self._spelled.finditer(text):
+        for match in spelled:
             between(match.start())
-            ids.append(int((match.lastgroup or "")[1:]))
+            ids.append(_found(match))
             done = match.end()
         between(len(text))
         return ids
+
+
+def _found(match: re.Match[str]) -> int:
+    """The id of the special token that was found."""
+    return int((match.lastgroup or "")[1:])
 
 
 def spelling(specials: dict[int, tokenizers.AddedToken]) -> re.Pattern[str]:

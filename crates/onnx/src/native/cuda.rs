@@ -114,7 +114,7 @@ impl CudaMemory {
 
     /// Where blocks begin, from one to the next, and how many of these distances from one layer to the next.
     fn pitched(&self, blocks: Blocks) -> Result<(CUdeviceptr, usize, usize), String> {
-        if blocks.end() > self.bytes || blocks.length > blocks.stride || blocks.layer_stride % blocks.stride.max(1) != 0 {
+        if blocks.end() > self.bytes || blocks.length > blocks.stride || !blocks.layer_stride.is_multiple_of(blocks.stride.max(1)) {
             return Err(format!("{blocks:?} do not lie in {} bytes", self.bytes));
         }
         Ok((self.pointer + blocks.start as u64, blocks.stride, blocks.layer_stride / blocks.stride.max(1)))

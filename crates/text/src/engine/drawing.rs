@@ -5,7 +5,7 @@ use quintet_onnx::Error;
 use super::{
     FinishReason, Generation,
     guided::{Ahead, Lent},
-    sampling::{Drawn, Limits, Sampler},
+    sampling::{Drawn, Limits, Sampler, likeliest_token, log_probability, top_log_probabilities},
     seq2seq::Forced,
 };
 
@@ -104,7 +104,7 @@ impl Drawing {
         Ok(Step { drawn, is_text: !ends, finish })
     }
 
-    /// A step with a token that is not drawn. A guide does not see it.
+    /// A step with a token that is not drawn, whatever the request's sampling rules out. A guide does not see it.
     fn put(&mut self, token: u32, logits: &[f32]) -> Result<Step, Error> {
         let mut allowed = vec![0u32; token as usize / u32::BITS as usize + 1];
         if let Some(last) = allowed.last_mut() {
@@ -112,7 +112,15 @@ impl Drawing {
         }
         let top = self.log_probabilities.unwrap_or(0);
         let limits = Limits { allowed: Some(&allowed), barred: &[], log_probability: self.log_probabilities.is_some(), top };
-        let drawn = self.sampler.draw(logits, limits).ok_or_else(|| failed("the model's logits are not numbers"))?;
+        let drawn = match self.sampler.draw(logits, limits) {
+            Some(drawn) => drawn,
+            None if likeliest_token(logits).is_none() => return Err(failed("the model's logits are not numbers")),
+            None => {
+                self.sampler.mark(token);
+                let log_probability = self.log_probabilities.map_or(f32::NAN, |_| log_probability(logits, token));
+                Drawn { token, log_probability, top: top_log_probabilities(logits, top) }
+            }
+        };
         self.generated += 1;
         let ends = self.eos.contains(&token) && !self.ignore_eos;
         let finish = if ends { Some(FinishReason::Eos) } else { (self.generated >= self.max_new_tokens).then_some(FinishReason::Length) };
@@ -122,4 +130,58 @@ impl Drawing {
 
 fn failed(reason: &str) -> Error {
     Error::Runtime { doing: "draw a token".to_owned(), message: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Speculation, sampling::Sampling};
+
+    /// The drawing of a text that begins with the token 2, which its sampling rules out from then on.
+    fn drawing() -> Drawing {
+        let sampling = Sampling {
+            logit_bias: Vec::new(),
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            no_repeat_ngram_size: 1,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            seed: 0,
+        };
+        let mut generation = Generation {
+            prompt: Vec::new(),
+            sampling,
+            stream: 0,
+            max_new_tokens: 3,
+            min_new_tokens: 0,
+            ignore_eos: false,
+            constraint: None,
+            log_probabilities: Some(1),
+            scores_prompt: false,
+            speculation: Speculation::Off,
+            scope: "".into(),
+            priority: 5,
+        };
+        let forced = Forced { first: Some(2), last: Some(2) };
+        Drawing::new(&mut generation, 4, Arc::new([2]), &[2], None).with_forced(forced)
+    }
+
+    #[test]
+    fn a_forced_token_comes_even_where_sampling_rules_it_out() {
+        let mut drawing = Drawing { eos: Arc::new([]), ..drawing() };
+        let logits = [0.0; 4];
+        let steps = [0, 1, 2].map(|_| drawing.next(&logits).unwrap());
+        assert_eq!([0, 1, 2].map(|step: usize| steps[step].drawn.token), [2, 0, 2]);
+        assert!(steps.iter().all(|step| (step.drawn.log_probability - 0.25f32.ln()).abs() < 1e-5 && step.drawn.top.len() == 1), "{steps:?}");
+        assert_eq!(steps[2].finish, Some(FinishReason::Length));
+    }
+
+    #[test]
+    fn a_forced_token_does_not_hide_that_logits_are_not_numbers() {
+        assert!(drawing().next(&[f32::NAN; 4]).is_err());
+    }
 }

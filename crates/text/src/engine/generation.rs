@@ -181,7 +181,7 @@ pub enum Event {
     Begun(Account),
     /// The next token.
     Token(Drawn),
-    /// How its drafts have fared so far, after each that was verified.
+    /// How its drafts have fared so far, after each that was verified for the first time.
     Drafted(Drafts),
     /// The sequence has ended.
     Finished(FinishReason, Account),

@@ -1,4 +1,3 @@
-use futures_util::future::try_join_all;
 use quintet_proto::{
     text::v1::{Classification, ClassifyRequest, ClassifyResponse, LabelScore},
     tokenization::v1::{EncodeInput, EncodeRequest},
@@ -7,7 +6,7 @@ use quintet_serving::error::Checks;
 
 use super::{
     TextService,
-    encodings::{MOST_INPUTS, ask, check_text, count, tokens},
+    encodings::{MOST_INPUTS, ask, check_text, count, in_groups, length, tokens},
     models::changed_kind,
 };
 use crate::{
@@ -40,12 +39,14 @@ impl TextService {
         let longest = labels.iter().map(String::len).max().unwrap_or(0);
         self.fits("inputs", inputs.saturating_mul(top_k).saturating_mul(longest + PER_LABEL))?;
 
+        let bytes = request.inputs.iter().map(|input| input.text.len() + input.text_pair.as_ref().map_or(0, String::len)).sum();
+        self.encodable(folder, "inputs", inputs, bytes)?;
         let texts = request.inputs.into_iter().map(|input| EncodeInput { text: input.text, pair: input.text_pair, ..EncodeInput::default() });
         let limit = (encoder.max_tokens(), request.truncate);
         let texts = self.read(folder, texts.collect(), limit, EncodeRequest::default(), |index| format!("inputs[{index}]")).await?;
         let prompt_tokens = count(&texts);
         let ask = ask();
-        let logits = try_join_all(texts.into_iter().map(|text| encoder.classify(tokens(text), ask))).await?;
+        let logits = in_groups(encoder, texts, length, |text| encoder.classify(tokens(text), ask)).await?;
 
         let activation = if request.raw_scores { Activation::Identity } else { *activation };
         let classifications = logits.iter().map(|logits| {

@@ -1,4 +1,5 @@
-use futures_util::future::try_join_all;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use quintet_proto::{
     text::v1::{EmbedRequest, EmbedResponse, Embedding, EmbeddingOutput, EncodingFormat, InputType, SparseEmbedding, TokenEmbedding},
     tokenization::v1::{EncodeRequest, Encoding},
@@ -7,7 +8,7 @@ use quintet_serving::error::Checks;
 
 use super::{
     TextService,
-    encodings::{MOST_INPUTS, ask, check_texts, count, single, tokens},
+    encodings::{MOST_INPUTS, ask, check_texts, count, in_groups, length, single, tokens},
     models::changed_kind,
 };
 use crate::{
@@ -71,12 +72,16 @@ impl TextService {
         let prompt = prompt(&request, encoder, &mut checks);
         checks.finish().map_err(Error::Invalid)?;
 
+        // The prompt stands before each text.
+        let inputs = request.inputs.len();
+        let bytes = request.inputs.iter().map(String::len).sum::<usize>().saturating_add(prompt.len().saturating_mul(inputs));
+        self.encodable(folder, "inputs", inputs, bytes)?;
         let texts = request.inputs.into_iter().map(|text| single(format!("{prompt}{text}"))).collect();
         let asked = EncodeRequest { return_offsets: output == EmbeddingOutput::Tokens, ..EncodeRequest::default() };
         let texts = self.read(folder, texts, (encoder.max_tokens(), request.truncate), asked, |index| format!("inputs[{index}]")).await?;
         let prompt_tokens = count(&texts);
         let embeddings = match output {
-            EmbeddingOutput::Sparse => self.sparse(encoder, texts).await?,
+            EmbeddingOutput::Sparse => self.sparse(encoder, texts, self.vocabulary(&loaded, encoder).await?.size).await?,
             EmbeddingOutput::Tokens => self.by_token(encoder, texts, finish).await?,
             EmbeddingOutput::Text | EmbeddingOutput::Unspecified => self.pooled(encoder, texts, finish).await?,
         };
@@ -86,10 +91,10 @@ impl TextService {
     async fn pooled(&self, encoder: &Encoder, texts: Vec<Encoding>, finish: Finish) -> Result<Vec<Embedding>, Error> {
         self.fits("inputs", texts.len().saturating_mul(finish.size(dimensions(encoder))))?;
         let ask = ask();
-        let vectors = try_join_all(texts.into_iter().map(|text| encoder.embed(tokens(text), ask))).await?;
+        let vectors = in_groups(encoder, texts, length, |text| encoder.embed(tokens(text), ask)).await?;
         let embedding = |vector: Vec<f32>| {
             let (values, int8_values, scale) = finish.apply(&vector);
-            Embedding { values, int8_values: int8_values.into(), scale, ..Embedding::default() }
+            Embedding { values, int8_values, scale, ..Embedding::default() }
         };
         Ok(vectors.into_iter().map(embedding).collect())
     }
@@ -103,23 +108,27 @@ impl TextService {
             let vectors = encoder.embed_tokens(tokens(text), ask).await?;
             let found = vectors.outer_iter().zip(ids).zip(spans).map(|((vector, token_id), span)| {
                 let (values, int8_values, scale) = finish.apply(&vector.to_vec());
-                TokenEmbedding { token_id, byte_span: Some(span), values, int8_values: int8_values.into(), scale }
+                TokenEmbedding { token_id, byte_span: Some(span), values, int8_values, scale }
             });
             Ok::<_, Error>(Embedding { tokens: found.collect(), ..Embedding::default() })
         };
-        try_join_all(texts.into_iter().map(one)).await
+        in_groups(encoder, texts, length, one).await
     }
 
-    async fn sparse(&self, encoder: &Encoder, texts: Vec<Encoding>) -> Result<Vec<Embedding>, Error> {
+    /// Weights of tokens below `vocabulary`: a graph may have more rows than its tokenizer has tokens.
+    async fn sparse(&self, encoder: &Encoder, texts: Vec<Encoding>, vocabulary: u32) -> Result<Vec<Embedding>, Error> {
         let ask = ask();
-        let found = try_join_all(texts.into_iter().map(|text| encoder.embed_sparse(tokens(text), ask))).await?;
-        // How many weights there are is known only now.
-        self.fits("inputs", found.iter().map(|weights| PER_VECTOR + weights.len() * 8).sum())?;
-        let embedding = |weights: Vec<(u32, f32)>| {
+        // How many weights a text has is known when it has run; the first that is too much ends the others.
+        let taken = AtomicUsize::new(0);
+        let one = async |text: Encoding| {
+            let mut weights = encoder.embed_sparse(tokens(text), ask).await?;
+            weights.retain(|(id, _)| *id < vocabulary);
+            let bytes = PER_VECTOR + weights.len() * 8;
+            self.fits("inputs", taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes))?;
             let (indices, values) = weights.into_iter().unzip();
-            Embedding { sparse: Some(SparseEmbedding { indices, values }), ..Embedding::default() }
+            Ok::<_, Error>(Embedding { sparse: Some(SparseEmbedding { indices, values }), ..Embedding::default() })
         };
-        Ok(found.into_iter().map(embedding).collect())
+        in_groups(encoder, texts, length, one).await
     }
 
     /// Refuses a request whose answer would be larger than answers may be.

@@ -1,23 +1,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::try_join_all;
-use quintet_onnx::{Loaded, ModelFolder};
+use quintet_onnx::ModelFolder;
 use quintet_proto::{
     text::v1::{FillMaskRequest, FillMaskResponse, FilledMask, FilledText, MaskToken},
-    tokenization::v1::EncodeRequest,
+    tokenization::v1::{EncodeRequest, Encoding},
 };
 use quintet_serving::error::Checks;
 
 use super::{
     TextService,
-    encodings::{ask, check_count, check_texts, count, single, tokens},
+    encodings::{ask, check_count, check_texts, count, in_groups, length, single, tokens},
     models::changed_kind,
 };
 use crate::{
     Error,
     engine::{
         Engine,
-        encoder::{Encoder, Head, Mask, Masks},
+        encoder::{Head, Masks, Vocabulary},
     },
 };
 
@@ -46,10 +45,15 @@ impl TextService {
         check_texts_to_choose(&request.targets, &mut checks);
         check_count("top_k", request.top_k, MOST_TOKENS, &mut checks);
         checks.finish().map_err(Error::Invalid)?;
-        let mask = self.mask(&loaded, encoder).await?;
-        let targets = self.targets(folder, request.targets).await?;
+        let vocabulary = self.vocabulary(&loaded, encoder).await?;
+        let Some(mask) = &vocabulary.mask else {
+            let reason = format!("the tokenizer of '{}' has no mask token", folder.name);
+            return Err(Error::Tokenization(tonic::Status::not_found(reason)));
+        };
+        let targets = self.targets(folder, request.targets, vocabulary).await?;
 
         let asked = EncodeRequest { allowed_special_token: mask.content.clone(), ..EncodeRequest::default() };
+        self.encodable(folder, "inputs", request.inputs.len(), request.inputs.iter().map(String::len).sum())?;
         let inputs = request.inputs.into_iter().map(single).collect();
         let texts = self.read(folder, inputs, (encoder.max_tokens(), request.truncate), asked, |index| format!("inputs[{index}]")).await?;
         let places: Vec<Vec<usize>> =
@@ -68,11 +72,12 @@ impl TextService {
 
         let prompt_tokens = count(&texts);
         let ask = ask();
-        let runs = texts.into_iter().zip(places).map(|(text, places)| {
-            let masks = Masks { places, top_k, targets: Arc::clone(&targets) };
+        let run = |(text, places): (Encoding, Vec<usize>)| {
+            let masks = Masks { places, top_k, targets: Arc::clone(&targets), vocabulary: vocabulary.size };
             encoder.fill_masks(tokens(text), masks, ask)
-        });
-        let filled = try_join_all(runs).await?;
+        };
+        let texts = texts.into_iter().zip(places).collect();
+        let filled = in_groups(encoder, texts, |(text, _)| length(text), run).await?;
         let mut ids: Vec<u32> = filled.iter().flatten().flatten().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -86,20 +91,8 @@ impl TextService {
         Ok(FillMaskResponse { model: folder.name.clone(), model_version: folder.version.clone(), texts, prompt_tokens })
     }
 
-    /// The tokenizer's mask, which the model keeps once it is known.
-    async fn mask(&self, loaded: &Loaded<Engine>, encoder: &Encoder) -> Result<Mask, Error> {
-        if let Some(mask) = encoder.mask().get() {
-            return Ok(mask.clone());
-        }
-        let Some(mask) = self.tokenizer.mask(&loaded.folder).await? else {
-            let reason = format!("the tokenizer of '{}' has no mask token", loaded.folder.name);
-            return Err(Error::Tokenization(tonic::Status::not_found(reason)));
-        };
-        Ok(encoder.mask().get_or_init(|| mask).clone())
-    }
-
     /// The token of each word that may be chosen.
-    async fn targets(&self, folder: &ModelFolder, words: Vec<String>) -> Result<Arc<[u32]>, Error> {
+    async fn targets(&self, folder: &ModelFolder, words: Vec<String>, vocabulary: &Vocabulary) -> Result<Arc<[u32]>, Error> {
         if words.is_empty() {
             return Ok(Arc::default());
         }
@@ -109,6 +102,9 @@ impl TextService {
         for (index, encoding) in encodings.iter().enumerate() {
             let count = encoding.ids.len();
             checks.require(count == 1, format!("targets[{index}]"), || format!("{count} tokens: must be one token of the model's vocabulary"));
+            // No text spells a special token, so that it stands for what the tokenizer does not know.
+            let is_special = count == 1 && encoding.ids.iter().any(|id| vocabulary.special_ids.binary_search(id).is_ok());
+            checks.require(!is_special, format!("targets[{index}]"), || "not known: must be one token of the model's vocabulary".to_owned());
         }
         checks.finish().map_err(Error::Invalid)?;
         let mut ids: Vec<u32> = encodings.into_iter().flat_map(|encoding| encoding.ids).collect();

@@ -32,6 +32,8 @@ pub(crate) struct TextService {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) tasks: TaskTracker,
     pub(crate) max_score_tokens: usize,
+    /// The most bytes of a request, here and to the tokenization service.
+    pub(crate) max_request_bytes: usize,
     /// The most bytes of an answer.
     pub(crate) max_response_bytes: usize,
     pub(crate) share_prefixes: bool,

@@ -1,4 +1,3 @@
-use futures_util::future::try_join_all;
 use quintet_proto::{
     text::v1::{RerankRequest, RerankResponse, RerankResult},
     tokenization::v1::{EncodeInput, EncodeRequest},
@@ -7,7 +6,7 @@ use quintet_serving::error::Checks;
 
 use super::{
     TextService,
-    encodings::{MOST_INPUTS, ask, check_count, check_text, check_texts, count, tokens},
+    encodings::{MOST_INPUTS, ask, check_count, check_text, check_texts, count, in_groups, length, tokens},
     models::changed_kind,
 };
 use crate::{
@@ -32,13 +31,17 @@ impl TextService {
         check_count("top_n", request.top_n, MOST_INPUTS, &mut checks);
         checks.finish().map_err(Error::Invalid)?;
 
+        // The query goes with each document.
+        let documents = request.documents.len();
+        let bytes = request.documents.iter().map(String::len).sum::<usize>().saturating_add(request.query.len().saturating_mul(documents));
+        self.encodable(folder, "documents", documents, bytes)?;
         let pair = |document: &String| EncodeInput { text: request.query.clone(), pair: Some(document.clone()), ..EncodeInput::default() };
         let pairs = request.documents.iter().map(pair).collect();
         let limit = (encoder.max_tokens(), request.truncate);
         let pairs = self.read(folder, pairs, limit, EncodeRequest::default(), |index| format!("documents[{index}]")).await?;
         let prompt_tokens = count(&pairs);
         let ask = ask();
-        let logits = try_join_all(pairs.into_iter().map(|pair| encoder.classify(tokens(pair), ask))).await?;
+        let logits = in_groups(encoder, pairs, length, |pair| encoder.classify(tokens(pair), ask)).await?;
 
         let logit = |logits: &Vec<f32>| logits.first().copied().unwrap_or(f32::NEG_INFINITY);
         let mut order: Vec<(u32, f32)> = (0..).zip(logits.iter().map(logit)).collect();

@@ -119,8 +119,12 @@ impl BeamSearch {
         sum / (length as f64).powf(f64::from(self.asked.length_penalty))
     }
 
-    /// The best whole texts, the best first.
-    pub(in crate::engine) fn best(self) -> Vec<Whole> {
+    /// The `n` best whole texts, the best first. Where there are fewer, the last stands for those that are missing too; where there is
+    /// none at all, nothing.
+    pub(in crate::engine) fn best(mut self, n: usize) -> Vec<Whole> {
+        if let Some(last) = self.whole.last().cloned() {
+            self.whole.resize(n, last);
+        }
         self.whole
     }
 }
@@ -138,7 +142,7 @@ mod tests {
             beams = next.len();
             assert!(beams <= asked.width);
         }
-        search.best()
+        search.best(asked.width)
     }
 
     fn ids(whole: &Whole) -> Vec<u32> {
@@ -163,6 +167,16 @@ mod tests {
         assert!(first.iter().all(|whole| whole.by_eos && whole.tokens.len() <= 2), "{first:?}");
         let never = search(Beams { width: 2, length_penalty: 1.0, stopping: BeamStopping::Never }, 50, [0.45, 0.5, 0.05]);
         assert_eq!(ids(&never[0]).len(), 50);
+    }
+
+    #[test]
+    fn the_last_whole_text_stands_for_those_that_are_missing() {
+        let mut search = BeamSearch::new(Beams { width: 3, length_penalty: 1.0, stopping: BeamStopping::Estimate }, Arc::new([0]), 2);
+        assert_eq!(search.clone().best(3).len(), 0);
+        // A bias or a rule against repetition may leave fewer tokens than there are to be beams.
+        assert_eq!(search.advance(&[vec![(1, -0.5), (0, -1.0)]]), Next::Beams(vec![(0, 1)]));
+        assert_eq!(search.advance(&[vec![(2, -0.5)]]), Next::Done);
+        assert_eq!(search.best(4).iter().map(ids).collect::<Vec<_>>(), [vec![1, 2], vec![], vec![], vec![]]);
     }
 
     #[test]

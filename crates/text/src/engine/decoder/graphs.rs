@@ -46,36 +46,55 @@ pub(super) struct Takes {
     use_cache_branch: bool,
 }
 
-impl Graphs {
-    /// Opens the graphs and reserves the cache; says what is wrong with a graph of another form.
-    pub(super) fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, room: Room) -> Result<Self, Error> {
+/// A decoder's graphs before there is a cache for them.
+pub(super) struct Sessions {
+    form: Form,
+    prefill: Session,
+    decode: Option<Session>,
+    vocabulary: usize,
+}
+
+impl Sessions {
+    /// Opens the graphs; says what is wrong with a graph of another form.
+    pub(super) fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool) -> Result<Self, Error> {
         let open = |file: &str, verify: bool| match files.form {
             Form::Packed => Session::recording(folder, file, runtime, verify),
             Form::Builder | Form::Concat => Session::of(folder, file, runtime, verify),
         };
-        let session = open(&files.graph, verify && !folder.is_bare())?;
-        let vocabulary = session.outputs().iter().find(|output| output.name == "logits").and_then(|output| output.shape.last().copied().flatten());
+        let prefill = open(&files.graph, verify && !folder.is_bare())?;
+        let vocabulary = prefill.outputs().iter().find(|output| output.name == "logits").and_then(|output| output.shape.last().copied().flatten());
         let vocabulary =
             vocabulary.ok_or_else(|| folder.broken(&files.graph, "the output 'logits' with a known vocabulary is missing".to_owned()))?;
-        let place = match session.gpu().filter(|_| files.form != Form::Concat) {
+        let decode = files.decode_graph.as_ref().map(|file| open(file, false)).transpose()?;
+        Ok(Self { form: files.form, prefill, decode, vocabulary })
+    }
+
+    /// The bytes of a token's keys and values.
+    pub(super) fn token_bytes(&self, head_size: Option<usize>) -> Result<usize, Error> {
+        KvCache::token_bytes_of(&self.prefill, head_size)
+    }
+
+    /// Reserves the cache.
+    pub(super) fn with_cache(self, room: Room) -> Result<Graphs, Error> {
+        let Self { form, prefill, decode, vocabulary } = self;
+        let place = match prefill.gpu().filter(|_| form != Form::Concat) {
             // Such a graph's keys and values come and go with every run.
             None => CachePlace::Host,
             Some(index) => CachePlace::Gpu { index, bytes: room.bytes },
         };
         if place != CachePlace::Host {
-            requires_16_bits(&session)?;
+            requires_16_bits(&prefill)?;
         }
-        let mut cache = KvCache::new(&session, room.rows, room.context, room.head_size, place)?;
-        let prefill = Loaded::attach(session, &mut cache, files.form)?;
-        let decode = match &files.decode_graph {
-            Some(file) => Some(Loaded::attach(open(file, false)?, &mut cache, files.form)?),
-            None => None,
-        };
-        let mut graphs = Self { form: files.form, cache, prefill, decode, vocabulary };
+        let mut cache = KvCache::new(&prefill, room.rows, room.context, room.head_size, place)?;
+        let prefill = Loaded::attach(prefill, &mut cache, form)?;
+        let decode = decode.map(|session| Loaded::attach(session, &mut cache, form)).transpose()?;
+        let mut graphs = Graphs { form, cache, prefill, decode, vocabulary };
         graphs.warm_up()?;
         Ok(graphs)
     }
+}
 
+impl Graphs {
     /// Runs a prompt and a step, so that the first request finds memory and kernels ready.
     fn warm_up(&mut self) -> Result<(), Error> {
         self.prefill(0, 0, &[0, 0], 1)?;

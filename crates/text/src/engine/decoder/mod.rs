@@ -23,7 +23,7 @@ mod prefixes;
 mod ragged;
 mod raw;
 mod scheduler;
-mod searches;
+pub(super) mod searches;
 pub(super) mod sequence;
 mod shape;
 mod speculation;
@@ -46,10 +46,10 @@ use super::{Event, Generation, GenerationDefaults, Queue, generation::events, to
 use crate::{Config, Error};
 pub use beams::{BeamStopping, Beams};
 use form::{Files, Form};
-use graphs::{Graphs, Room};
+use graphs::{Graphs, Room, Sessions};
 use scheduler::{Scheduler, Settings};
 use shape::ModelShape;
-use speculation::{DraftModel, check_tokenizers};
+use speculation::{DraftModel, DraftSessions, check_tokenizers};
 
 /// A loaded decoder.
 #[derive(Debug)]
@@ -255,18 +255,33 @@ fn open(
     room: Room,
     settings: &Settings,
 ) -> Result<(Graphs, Option<DraftModel>), Error> {
-    let graphs = Graphs::open(folder, files, runtime, verify, room)?;
-    let draft = draft.map(|draft| DraftModel::open(draft, folder, runtime, verify, room, graphs.vocabulary())).transpose()?;
-    let token_bytes = graphs.cache().token_bytes() + draft.as_ref().map_or(0, DraftModel::token_bytes);
-    let (budget, needed) = (settings.cache_bytes, room.context * token_bytes);
+    let sessions = Sessions::open(folder, files, runtime, verify)?;
+    let draft = draft.map(|draft| DraftSessions::open(draft, folder, runtime, verify, room.context)).transpose()?;
+    // A GPU's memory is shared between the two caches so that both have room for the same tokens.
+    let own = sessions.token_bytes(room.head_size)?;
+    let other = draft.as_ref().map_or(Ok(0), DraftSessions::token_bytes)?;
+    let (budget, needed) = (settings.cache_bytes, room.context * (own + other));
+    let megabytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     if budget < needed {
-        let megabytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         return Err(Error::Setup(format!(
             "text.kv_cache_mb = {}: a context of {}, {} tokens, takes {}; give it that, or set a smaller text.max_context",
             megabytes(budget),
             folder.id(),
             room.context,
             megabytes(needed),
+        )));
+    }
+    let tokens = budget / (own + other).max(1);
+    let graphs = sessions.with_cache(Room { bytes: tokens * own, ..room })?;
+    let rows = graphs.cache().rows();
+    let draft = draft.map(|draft| draft.with_cache(rows, tokens * other, graphs.vocabulary())).transpose()?;
+    // Where the one keeps its keys and values in this process and the other on the GPU.
+    if let Some(fewer) = draft.as_ref().map(DraftModel::rows).filter(|drafts| *drafts < rows) {
+        return Err(Error::Setup(format!(
+            "text.kv_cache_mb = {}: the draft model of {} gets room for {fewer} sequences, and {rows} are to run at once; give it more, \
+             or set a smaller text.slots",
+            megabytes(budget),
+            folder.id(),
         )));
     }
     Ok((graphs, draft))

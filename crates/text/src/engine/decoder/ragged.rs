@@ -16,6 +16,26 @@ pub(super) struct Extension {
     pub(super) tokens: Vec<u32>,
 }
 
+/// The most tokens of a run of several rows, each of which gives logits for the whole vocabulary.
+const MOST_TOKENS: usize = 512;
+
+/// Cuts these extensions where a run of them would have more than [`MOST_TOKENS`].
+fn pieces(extensions: &[Extension], indices: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut pieces: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for index in indices {
+        let new = extensions.get(index).map_or(0, |extension| extension.tokens.len());
+        tokens += new;
+        if let Some(piece) = pieces.last_mut().filter(|_| tokens <= MOST_TOKENS) {
+            piece.push(index);
+        } else {
+            pieces.push(vec![index]);
+            tokens = new;
+        }
+    }
+    pieces
+}
+
 /// Where the tokens of a ragged run stand.
 #[derive(Debug, PartialEq, Eq)]
 struct Layout {
@@ -79,7 +99,7 @@ impl Graphs {
         let (steps, others): (Vec<usize>, Vec<usize>) =
             (0..extensions.len()).partition(|index| extensions.get(*index).is_some_and(|extension| extension.tokens.len() == 1));
         for indices in [steps, others] {
-            for run in self.runs(extensions, indices) {
+            for run in pieces(extensions, indices).into_iter().flat_map(|piece| self.runs(extensions, piece)).collect::<Vec<_>>() {
                 let together: Vec<Extension> = run.iter().filter_map(|index| extensions.get(*index).cloned()).collect();
                 let mut places =
                     run.iter().zip(&together).flat_map(|(index, extension)| (0..extension.tokens.len()).map(move |place| (*index, place)));
@@ -179,6 +199,16 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_run_has_more_tokens_than_there_may_be() {
+        let extension = |row| Extension { row, past: 0, tokens: vec![0; 17] };
+        let extensions: Vec<Extension> = (0..100).map(extension).collect();
+        let pieces = pieces(&extensions, (0..100).collect());
+        assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30, 30, 10], "30 × 17 = 510");
+        assert_eq!(pieces.concat(), (0..100).collect::<Vec<_>>());
+        assert!(super::pieces(&extensions, Vec::new()).is_empty());
+    }
 
     #[test]
     fn tokens_stand_one_after_the_other_and_rows_between_are_idle() {

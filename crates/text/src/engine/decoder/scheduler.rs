@@ -319,14 +319,26 @@ impl Scheduler {
         }
     }
 
-    /// Makes memory for so many more tokens: that of free rows, then that of the sequence that is last in rank, which begins anew
-    /// later. One sequence alone always fits.
-    pub(super) fn make_room(&mut self, tokens: usize) {
-        if self.graphs.cache().committed_tokens() + tokens <= self.budget() {
+    /// Gives back the memory of free rows, and in the others what earlier sequences left behind those that have them now.
+    fn trim_rows(&mut self) {
+        self.release_free_rows();
+        for (row, sequence) in self.rows.iter().enumerate() {
+            if let Some(sequence) = sequence {
+                self.graphs.cache_mut().trim(row, sequence.done);
+            }
+        }
+        self.trim_draft_rows();
+    }
+
+    /// Makes memory for as many more tokens as are needed, which that of earlier sequences counts against: that of free rows, then that of
+    /// the sequence that is last in rank, which begins anew later. One sequence alone always fits.
+    pub(super) fn make_room(&mut self, needed: impl Fn(&Self) -> usize) {
+        let lacks = |scheduler: &Self| scheduler.graphs.cache().committed_tokens() + needed(scheduler) > scheduler.budget();
+        if !lacks(self) {
             return;
         }
-        self.release_free_rows();
-        while self.graphs.cache().committed_tokens() + tokens > self.budget() {
+        self.trim_rows();
+        while lacks(self) {
             let occupied = || (0..self.rows.len()).filter(|row| self.rows.get(*row).is_some_and(Option::is_some));
             if occupied().count() < 2 {
                 return;
@@ -334,7 +346,7 @@ impl Scheduler {
             let Some(last) = occupied().max_by_key(|row| self.rows.get(*row).and_then(Option::as_ref).map(|sequence| sequence.rank)) else { return };
             counter!("quintet_text_preemptions_total", "model" => self.model.clone()).increment(1);
             self.preempt(last);
-            self.release_free_rows();
+            self.trim_rows();
         }
     }
 
@@ -385,7 +397,10 @@ impl Scheduler {
         let Some(sequence) = self.rows.get(row).and_then(Option::as_ref) else { return };
         let (done, end) = (sequence.done, sequence.prefill_end(self.settings.exact));
         let taken = chunk(end - done, self.pace.chunk(self.decoding));
-        self.make_room((done + taken).saturating_sub(self.graphs.cache().committed(row)));
+        self.make_room(|scheduler| {
+            let is_there = scheduler.rows.get(row).is_some_and(Option::is_some);
+            if is_there { (done + taken).saturating_sub(scheduler.graphs.cache().committed(row)) } else { 0 }
+        });
         // Making room may have moved or removed it.
         let Some(row) = first(self) else { return };
         let Some(sequence) = self.rows.get_mut(row).and_then(Option::as_mut) else { return };
@@ -467,7 +482,7 @@ impl Scheduler {
             let rows = scheduler.rows.iter().take(scheduler.decoding).enumerate();
             rows.filter(|(row, sequence)| sequence.as_ref().is_some_and(|sequence| sequence.done >= scheduler.graphs.cache().committed(*row))).count()
         };
-        self.make_room(grows(self));
+        self.make_room(grows);
         let running: Vec<&Sequence> = self.rows.iter().take(self.decoding).flatten().collect();
         if running.is_empty() {
             return;

@@ -83,8 +83,7 @@ impl Scheduler {
                 continue;
             };
             if known.iter().all(Vec::is_empty) {
-                let reason = "no token can be drawn: the model's logits are not numbers, or all tokens are ruled out";
-                self.fail_search(number, &Error::Runtime { doing: "search".to_owned(), message: reason.to_owned() });
+                self.fail_search(number, &nothing_drawn());
                 continue;
             }
             let next = self.searches.get_mut(at).map_or(Next::Done, |search| search.beams.advance(&known));
@@ -160,7 +159,12 @@ impl Scheduler {
         for row in rows.into_iter().rev() {
             self.leave(row);
         }
-        for (whole, events) in search.beams.best().into_iter().zip(search.events) {
+        let whole = search.beams.best(search.events.len());
+        if whole.is_empty() {
+            fail(search.events, &nothing_drawn());
+            return;
+        }
+        for (whole, events) in whole.into_iter().zip(search.events) {
             let generated = whole.tokens.len() + usize::from(whole.by_eos);
             drop(events.try_send(Event::Begun(account(0, cached, &times))));
             for (token, log_probability) in whole.tokens {
@@ -175,9 +179,7 @@ impl Scheduler {
     pub(super) fn fail_search(&mut self, number: u64, error: &Error) {
         self.drop_search(number);
         let Some(at) = self.searches.iter().position(|search| search.number == number) else { return };
-        for events in self.searches.swap_remove(at).events {
-            drop(events.try_send(Event::Failed(Error::Runtime { doing: "search".to_owned(), message: error.to_string() })));
-        }
+        fail(self.searches.swap_remove(at).events, error);
     }
 
     /// Takes a search's beams out of their rows, and gives one of them back.
@@ -214,5 +216,18 @@ impl Scheduler {
             beam.sampler = search.sampler.clone();
         }
         self.waiting.push(sequence);
+    }
+}
+
+/// Why a search has no text.
+pub(in crate::engine) fn nothing_drawn() -> Error {
+    let message = "no token can be drawn: the model's logits are not numbers, or all tokens are ruled out".to_owned();
+    Error::Runtime { doing: "search".to_owned(), message }
+}
+
+/// Tells all who wait for a search's texts that it has failed.
+pub(in crate::engine) fn fail(events: Vec<mpsc::Sender<Event>>, error: &Error) {
+    for events in events {
+        drop(events.try_send(Event::Failed(Error::Runtime { doing: "search".to_owned(), message: error.to_string() })));
     }
 }

@@ -170,10 +170,14 @@ impl Sequence {
         }
     }
 
-    /// Notes how many tokens of its draft were what was drawn.
-    pub(super) fn settle(&mut self, accepted: usize) {
-        if let (Some(speculator), Work::Generate { events, .. }) = (&mut self.speculator, &self.work) {
-            drop(events.try_send(Event::Drafted(speculator.settle(accepted))));
+    /// Notes how many tokens of its draft were what was drawn, in a run before which it had `length` tokens. Where the run drew nothing,
+    /// it was a run again of what had been drawn and told before the sequence lost its row.
+    pub(super) fn settle(&mut self, accepted: usize, length: usize) {
+        let Some(drafts) = self.speculator.as_mut().map(|speculator| speculator.settle(accepted)) else { return };
+        if let Work::Generate { events, .. } = &self.work
+            && self.tokens.len() > length
+        {
+            drop(events.try_send(Event::Drafted(drafts)));
         }
     }
 

@@ -59,6 +59,17 @@ pub struct Mask {
     pub content: String,
 }
 
+/// What an encoder's tokenizer says of its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// How many ids it has: 0 to one less. The graph may have rows for more.
+    pub size: u32,
+    /// The ids of its special tokens, ascending.
+    pub special_ids: Vec<u32>,
+    /// Its mask, if it has one.
+    pub mask: Option<Mask>,
+}
+
 /// A loaded encoder.
 #[derive(Debug)]
 pub struct Encoder {
@@ -67,7 +78,8 @@ pub struct Encoder {
     head: Head,
     graphs: Vec<Graph>,
     provider_nodes: BTreeMap<String, u32>,
-    mask: OnceLock<Mask>,
+    vocabulary: OnceLock<Vocabulary>,
+    max_queue_tokens: usize,
 }
 
 impl Encoder {
@@ -98,6 +110,7 @@ impl Encoder {
         let rows = Limits { max_batch_cost: limits.max_batch_cost.min(RAW_ROWS), ..limits.clone() };
         let graph = Graph::new(folder, info, rows, move |job| raw.submit_cancellable(job));
         let (plan, model) = (Arc::new(plan), folder.name.clone());
+        let max_queue_tokens = limits.max_queue_cost;
         let batcher = Batcher::new(&folder.name, limits, move |work: Work<Text, Answer>| {
             let plan = Arc::clone(&plan);
             let job = move |session: &mut Session, cancel: &Cancel| {
@@ -114,7 +127,7 @@ impl Encoder {
                 tracing::error!(model, "the model's threads take no work");
             }
         });
-        Ok(Self { batcher, settings, head, graphs: vec![graph], provider_nodes, mask: OnceLock::new() })
+        Ok(Self { batcher, settings, head, graphs: vec![graph], provider_nodes, vocabulary: OnceLock::new(), max_queue_tokens })
     }
 
     /// The most tokens of a text.
@@ -142,9 +155,14 @@ impl Encoder {
         self.settings.default_prompt_name.as_deref()
     }
 
-    /// Where the tokenizer's mask is kept once somebody has asked for it.
-    pub fn mask(&self) -> &OnceLock<Mask> {
-        &self.mask
+    /// The most tokens that may wait for it; a text that alone has more waits where nothing else does.
+    pub fn max_queue_tokens(&self) -> usize {
+        self.max_queue_tokens
+    }
+
+    /// Where what the tokenizer says is kept once somebody has asked for it.
+    pub fn vocabulary(&self) -> &OnceLock<Vocabulary> {
+        &self.vocabulary
     }
 
     /// How many nodes each provider runs.

@@ -43,6 +43,8 @@ pub struct Masks {
     pub top_k: usize,
     /// Only these are considered; empty = all.
     pub targets: Arc<[u32]>,
+    /// Only ids below this are considered, those that the tokenizer has: a graph may have rows for more.
+    pub vocabulary: u32,
 }
 
 /// What was taken.
@@ -151,7 +153,7 @@ fn likeliest(logits: &[f32], masks: &Masks) -> Vec<(u32, f32)> {
     let probabilities = softmax(logits);
     let of = |id: u32| probabilities.get(id as usize).map(|probability| (id, *probability));
     let mut tokens: Vec<(u32, f32)> = if masks.targets.is_empty() {
-        (0..probabilities.len() as u32).filter_map(of).collect()
+        (0..masks.vocabulary).map_while(of).collect()
     } else {
         masks.targets.iter().filter_map(|id| of(*id)).collect()
     };
@@ -181,12 +183,14 @@ mod tests {
     #[test]
     fn the_likeliest_tokens_come_first_and_targets_keep_their_probability() {
         let logits = [1.0f32, 3.0, 2.0, 3.0];
-        let masks = |top_k, targets: &[u32]| Masks { places: vec![0], top_k, targets: targets.into() };
+        let masks = |top_k, targets: &[u32]| Masks { places: vec![0], top_k, targets: targets.into(), vocabulary: 9 };
         let ids = |found: &[(u32, f32)]| found.iter().map(|(id, _)| *id).collect::<Vec<_>>();
         let all = likeliest(&logits, &masks(9, &[]));
         assert_eq!(ids(&all), [1, 3, 2, 0]);
         assert!((all.iter().map(|(_, probability)| probability).sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!(likeliest(&logits, &masks(2, &[])), all[..2]);
         assert_eq!(likeliest(&logits, &masks(2, &[0, 2])), [all[2], all[3]]);
+        // What the tokenizer does not have is not given, and takes its part of the probability.
+        assert_eq!(likeliest(&logits, &Masks { vocabulary: 3, ..masks(9, &[]) }), [all[0], all[2], all[3]]);
     }
 }

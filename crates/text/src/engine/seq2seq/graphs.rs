@@ -89,6 +89,18 @@ impl Graphs {
         }
     }
 
+    /// Gives back what a row holds behind an input and a text of so many tokens: what earlier ones left there.
+    pub(super) fn trim(&mut self, row: usize, input: usize, text: usize) {
+        match self {
+            Self::Slots(slots) => {
+                slots.cache_mut().trim(row, text);
+                slots.cache_mut().trim_input(row, input);
+            }
+            // Its rows hold what they are given and nothing older.
+            Self::Concat(_) => (),
+        }
+    }
+
     /// The bytes that rows hold, those of texts that have left among them until their memory is given back.
     pub(super) fn held_bytes(&self) -> usize {
         match self {

@@ -193,6 +193,7 @@ impl Seq2Seq {
 /// Opens the graphs, with memory for one whole input and output at least.
 fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, shape: &ModelShape, settings: Settings) -> Result<Graphs, Error> {
     let graphs = Graphs::open(folder, files, runtime, verify, settings.rows, shape)?;
+    shape.check(folder, graphs.vocabulary())?;
     let needed = graphs.bytes(shape.max_tokens, shape.max_tokens);
     if settings.cache_bytes < needed {
         let megabytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);

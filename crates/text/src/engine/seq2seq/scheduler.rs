@@ -270,7 +270,17 @@ impl Scheduler {
         }
     }
 
-    /// Makes memory for the tokens that a step adds: that of free rows, then that of the task that is last in rank, which begins anew
+    /// Gives back the memory of free rows, and in the others what earlier texts left behind those that have them now.
+    fn trim_rows(&mut self) {
+        self.release_free_rows();
+        for (at, row) in self.rows.iter().enumerate() {
+            if let Some(task) = self.running.iter().find(|task| task.rank.number == row.task) {
+                self.graphs.trim(at, task.input.len(), row.done);
+            }
+        }
+    }
+
+    /// Makes memory for the tokens that a step adds: what earlier texts hold still, then that of the task that is last in rank, which begins anew
     /// later.
     fn make_room(&mut self) {
         let needed = |scheduler: &Self| {
@@ -283,7 +293,7 @@ impl Scheduler {
         if self.graphs.held_bytes() + needed(self) <= self.settings.cache_bytes {
             return;
         }
-        self.release_free_rows();
+        self.trim_rows();
         while self.graphs.held_bytes() + needed(self) > self.settings.cache_bytes {
             let Some(last) = self.running.iter().max_by_key(|task| task.rank).map(|task| task.rank.number) else { return };
             let is_alone = self.running.len() == 1;
@@ -291,7 +301,7 @@ impl Scheduler {
                 return;
             }
             let Some(mut task) = self.leave(last) else { return };
-            self.release_free_rows();
+            self.trim_rows();
             if is_alone {
                 let message = "its beams together do not fit text.kv_cache_mb".to_owned();
                 task.fail(Error::Runtime { doing: "search".to_owned(), message });

@@ -11,6 +11,7 @@ use crate::engine::{
     decoder::{
         Beams,
         beams::{BeamSearch, Next},
+        searches::{fail, nothing_drawn},
         sequence::{Times, account},
     },
     sampling::{Drawn, Limits, Sampler},
@@ -108,8 +109,7 @@ impl Search {
     pub(super) fn advance(&mut self) -> Result<Step, Error> {
         let candidates: Vec<Vec<(u32, f32)>> = self.states.iter_mut().map(|beam| std::mem::take(&mut beam.candidates)).collect();
         if candidates.iter().all(Vec::is_empty) {
-            let message = "no token can be drawn: the model's logits are not numbers, or all tokens are ruled out".to_owned();
-            return Err(Error::Runtime { doing: "search".to_owned(), message });
+            return Err(nothing_drawn());
         }
         let next = match self.beams.advance(&candidates) {
             Next::Done => return Ok(Step::Done),
@@ -136,7 +136,12 @@ impl Search {
     pub(super) fn finish(self, cached: usize, times: Times) {
         let now = Some(Instant::now());
         let times = Times { first_token: times.first_token.or(now), latest_token: now, ..times };
-        for (whole, events) in self.beams.best().into_iter().zip(self.events) {
+        let whole = self.beams.best(self.events.len());
+        if whole.is_empty() {
+            fail(self.events, &nothing_drawn());
+            return;
+        }
+        for (whole, events) in whole.into_iter().zip(self.events) {
             let generated = whole.tokens.len() + usize::from(whole.by_eos);
             drop(events.try_send(Event::Begun(account(0, cached, &times))));
             for (token, log_probability) in whole.tokens {
@@ -148,8 +153,6 @@ impl Search {
     }
 
     pub(super) fn fail(self, error: &Error) {
-        for events in self.events {
-            drop(events.try_send(Event::Failed(Error::Runtime { doing: "search".to_owned(), message: error.to_string() })));
-        }
+        fail(self.events, error);
     }
 }

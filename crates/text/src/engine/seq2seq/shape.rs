@@ -70,4 +70,14 @@ impl ModelShape {
         defaults.min_new_tokens = own.min_new_tokens.or(own.min_length.map(|length| length.saturating_sub(1))).unwrap_or(0);
         Ok(Self { max_tokens, start, eos, forced, defaults })
     }
+
+    /// Refuses tokens that every text would have and that the graphs do not know.
+    pub(super) fn check(&self, folder: &ModelFolder, vocabulary: usize) -> Result<(), Error> {
+        for (key, token) in [("forced_bos_token_id", self.forced.first), ("forced_eos_token_id", self.forced.last)] {
+            if let Some(token) = token.filter(|token| *token as usize >= vocabulary) {
+                return Err(folder.broken(GENERATION, format!("{key} = {token}: must be below {vocabulary}, the vocabulary's size")).into());
+            }
+        }
+        Ok(())
+    }
 }

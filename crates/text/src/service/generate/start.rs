@@ -52,6 +52,7 @@ impl TextService {
         let stopping = request.stopping.unwrap_or_default();
         let echoed = if ask.echo { request.prompt.clone() } else { String::new() };
 
+        let field = if request.prompt_ids.is_empty() { "prompt" } else { "prompt_ids" };
         let prompt = if request.prompt_ids.is_empty() {
             let prompt = self.tokenizer.encode(folder, vec![request.prompt], None).await?.pop().unwrap_or_default();
             begun(engine, prompt)
@@ -63,7 +64,7 @@ impl TextService {
             return Err(Error::invalid("prompt", "its text has no tokens"));
         }
         if room == 0 {
-            return Err(Error::invalid("prompt", format!("{} tokens: the model's context is {context}", prompt.len())));
+            return Err(Error::invalid(field, format!("{} tokens: the model's context is {context}", prompt.len())));
         }
         let max_new_tokens = match stopping.max_new_tokens {
             Some(asked) if asked as usize > room => {

@@ -44,6 +44,12 @@ fn one_special_token_may_be_spelled_where_the_others_are_text() {
             let spelled: Vec<_> = tokenizer.specials().iter().map(|special| special.content.as_str()).collect();
             let text = format!("x {} y", spelled.join(" z "));
             let ids = tokenizer.encode_with(&text, allowed.id).unwrap().ids;
+            // What stands for unknown pieces comes of other texts too.
+            let elsewhere = tokenizer.encode(&text, false, false).unwrap().ids.contains(&allowed.id);
+            if elsewhere {
+                assert!(ids.contains(&allowed.id), "{name}: {text:?}, {}", allowed.content);
+                continue;
+            }
             assert_eq!(ids.iter().filter(|id| **id == allowed.id).count(), 1, "{name}: {text:?}, {}", allowed.content);
             let alone = tokenizer.encode_with("x y", allowed.id).unwrap();
             assert_eq!(alone, tokenizer.encode("x y", false, false).unwrap(), "{name}");

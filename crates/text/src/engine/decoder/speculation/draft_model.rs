@@ -6,14 +6,57 @@ use super::{
     super::{
         chunks::chunk,
         form::Files,
-        graphs::{Graphs, Room},
+        graphs::{Graphs, Room, Sessions},
         ragged::Extension,
         scheduler::Scheduler,
+        sequence::Sequence,
         shape::ModelShape,
     },
-    Source, Speculator,
+    MOST, Source, Speculator,
 };
 use crate::engine::sampling::likeliest_token;
+
+/// The most tokens of a sequence that it reads in one run to catch up with it.
+const CATCH_UP: usize = 512;
+
+/// A model that drafts before there is a cache for it.
+pub(in super::super) struct DraftSessions {
+    sessions: Sessions,
+    /// The most tokens of a sequence that it can read.
+    context: usize,
+    head_size: Option<usize>,
+    cost: f64,
+}
+
+impl DraftSessions {
+    /// Opens the folder's graphs, for a decoder whose sequences have at most so many tokens.
+    pub(in super::super) fn open(
+        folder: &ModelFolder,
+        decoder: &ModelFolder,
+        runtime: &Runtime,
+        verify: bool,
+        context: usize,
+    ) -> Result<Self, crate::Error> {
+        let shape = ModelShape::read(folder)?;
+        let sessions = Sessions::open(folder, &Files::of(folder)?, runtime, verify)?;
+        let cost = (weights(folder) as f64 / weights(decoder).max(1) as f64).min(1.0);
+        Ok(Self { sessions, context: shape.context.min(context), head_size: shape.head_size, cost })
+    }
+
+    /// The bytes of a token's keys and values.
+    pub(in super::super) fn token_bytes(&self) -> Result<usize, Error> {
+        self.sessions.token_bytes(self.head_size)
+    }
+
+    /// The model for a decoder of this vocabulary, with a cache of so many rows or as many as so many bytes of a GPU's memory have room
+    /// for.
+    pub(in super::super) fn with_cache(self, rows: usize, bytes: usize, vocabulary: usize) -> Result<DraftModel, Error> {
+        let Self { sessions, context, head_size, cost } = self;
+        let graphs = sessions.with_cache(Room { rows, context, head_size, bytes })?;
+        let vocabulary = vocabulary.min(graphs.vocabulary()) as u32;
+        Ok(DraftModel { graphs, vocabulary, context, cost })
+    }
+}
 
 /// The model that drafts, with a cache of its own. It runs on the decoder's thread, between the decoder's runs.
 pub(in super::super) struct DraftModel {
@@ -27,22 +70,9 @@ pub(in super::super) struct DraftModel {
 }
 
 impl DraftModel {
-    /// Opens the folder's graphs for a decoder of this vocabulary, with a cache of so many rows, each as long as that of the decoder or
-    /// as the model allows.
-    pub(in super::super) fn open(
-        folder: &ModelFolder,
-        decoder: &ModelFolder,
-        runtime: &Runtime,
-        verify: bool,
-        room: Room,
-        vocabulary: usize,
-    ) -> Result<Self, crate::Error> {
-        let files = Files::of(folder)?;
-        let shape = ModelShape::read(folder)?;
-        let context = shape.context.min(room.context);
-        let graphs = Graphs::open(folder, &files, runtime, verify, Room { context, head_size: shape.head_size, ..room })?;
-        let vocabulary = vocabulary.min(graphs.vocabulary()) as u32;
-        Ok(Self { graphs, vocabulary, context, cost: (weights(folder) as f64 / weights(decoder).max(1) as f64).min(1.0) })
+    /// How many sequences it can draft for at once.
+    pub(in super::super) fn rows(&self) -> usize {
+        self.graphs.cache().rows()
     }
 
     pub(in super::super) fn context(&self) -> usize {
@@ -63,6 +93,17 @@ impl DraftModel {
         for row in (0..self.graphs.cache().rows()).filter(|row| !used.contains(row)) {
             self.graphs.cache_mut().release(row);
         }
+    }
+
+    /// Runs tokens that a row lacks, in pieces, until those of the sequence that are left can be run together with their logits. Counts
+    /// alone decide how, so that what is drafted then depends on the sequence alone.
+    fn catch_up(&mut self, row: usize, held: &mut usize, tokens: &[u32]) -> Result<(), Error> {
+        while tokens.len() > *held + MOST + 1 {
+            let until = *held + chunk(tokens.len() - 1 - *held, CATCH_UP);
+            self.read(row, *held, tokens.get(*held..until).unwrap_or_default())?;
+            *held = until;
+        }
+        Ok(())
     }
 
     /// Runs a chunk of a prompt in a row.
@@ -117,6 +158,17 @@ impl Scheduler {
         self.rows.iter().flatten().filter_map(|sequence| sequence.speculator.as_ref()?.row()).collect()
     }
 
+    /// Gives back what earlier sequences left in rows of the drafting model's cache behind those that have them now.
+    pub(in super::super) fn trim_draft_rows(&mut self) {
+        let Some(model) = &mut self.draft_model else { return };
+        for speculator in self.rows.iter().flatten().filter_map(|sequence| sequence.speculator.as_ref()) {
+            if let Source::Model { row: Some(row), held, .. } = speculator.source {
+                // A draft under way stands behind what is known.
+                model.graphs.cache_mut().trim(row, held.max(speculator.known + speculator.draft.len()));
+            }
+        }
+    }
+
     /// Has the drafting model read a chunk of the prompt in this row; says whether there was one. The decoder's own run of the prompt
     /// comes when it has read all, so that from the first token on what it drafts depends on the sequence alone.
     pub(in super::super) fn prefill_draft(&mut self, row: usize) -> bool {
@@ -143,23 +195,24 @@ impl Scheduler {
     /// Has the drafting model write what sequences want: it reads what they have become since, and then goes on one token at a time.
     pub(super) fn draft(&mut self) {
         let Some(model) = &mut self.draft_model else { return };
-        let (mut work, mut extensions) = (Vec::new(), Vec::new());
-        for (row, sequence) in self.rows.iter().take(self.decoding).enumerate() {
-            let Some((sequence, speculator)) = sequence.as_ref().and_then(|sequence| Some((sequence, sequence.speculator.as_ref()?))) else {
-                continue;
-            };
-            let Source::Model { row: Some(draft_row), held, .. } = speculator.source else { continue };
-            let known = speculator.known;
-            if speculator.wanted == 0 || !speculator.draft.is_empty() || known != sequence.done + 1 {
+        let (mut work, mut extensions, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
+        for (row, sequence) in self.rows.iter_mut().take(self.decoding).enumerate() {
+            let Some(Sequence { tokens, done, speculator: Some(speculator), .. }) = sequence else { continue };
+            let Source::Model { row: Some(draft_row), held, .. } = &mut speculator.source else { continue };
+            let (draft_row, known) = (*draft_row, speculator.known);
+            if speculator.wanted == 0 || !speculator.draft.is_empty() || known != *done + 1 {
                 continue;
             }
-            let tokens = sequence.tokens.get(held..known).unwrap_or_default().to_vec();
-            extensions.push(Extension { row: draft_row, past: held, tokens });
+            let tokens = tokens.get(..known).unwrap_or_default();
             work.push(Drafting { row, draft_row, known, wanted: speculator.wanted, draft: Vec::new() });
+            outcome = model.catch_up(draft_row, held, tokens);
+            if outcome.is_err() {
+                break;
+            }
+            extensions.push(Extension { row: draft_row, past: *held, tokens: tokens.get(*held..).unwrap_or_default().to_vec() });
         }
         let mut open: Vec<usize> = (0..work.len()).collect();
-        let mut outcome = Ok(());
-        while !open.is_empty() {
+        while outcome.is_ok() && !open.is_empty() {
             match model.next(std::mem::take(&mut extensions)) {
                 Ok(next) => {
                     for (index, token) in open.iter().zip(next) {

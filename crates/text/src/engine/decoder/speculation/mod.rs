@@ -16,7 +16,7 @@ mod tokenizers;
 mod verify;
 
 use acceptance::Acceptance;
-pub(super) use draft_model::DraftModel;
+pub(super) use draft_model::{DraftModel, DraftSessions};
 use lookup::{LONGEST, Lookup, SHORTEST, continuation};
 pub(super) use tokenizers::check as check_tokenizers;
 

@@ -28,13 +28,15 @@ impl Scheduler {
             };
             rows.map(of).sum()
         };
-        self.make_room(grows(self));
+        self.make_room(grows);
         let extensions: Vec<Extension> =
             self.rows.iter().take(self.decoding).enumerate().filter_map(|(row, sequence)| sequence.as_ref()?.extension(row)).collect();
         if extensions.is_empty() {
             return;
         }
         histogram!("quintet_text_batch_size", "model" => self.model.clone()).record(extensions.len() as f64);
+        let length = |sequence: &Option<Sequence>| sequence.as_ref().map_or(0, |sequence| sequence.tokens.len());
+        let lengths: Vec<usize> = extensions.iter().map(|extension| self.rows.get(extension.row).map_or(0, length)).collect();
         let (rows, model, searches) = (&mut self.rows, &self.model, &self.searches);
         let (mut ended, mut goes_on, mut accepted) = (Vec::new(), true, vec![0; extensions.len()]);
         let outcome = self.graphs.extend(&extensions, |index, place, logits| {
@@ -60,11 +62,11 @@ impl Scheduler {
         let count = |kind: &'static str, tokens: usize| {
             counter!("quintet_text_draft_tokens_total", "model" => self.model.clone(), "kind" => kind).increment(tokens as u64);
         };
-        for (extension, accepted) in extensions.iter().zip(accepted) {
+        for ((extension, accepted), length) in extensions.iter().zip(accepted).zip(lengths) {
             let drafted = extension.tokens.len().saturating_sub(1);
             let sequence = self.rows.get_mut(extension.row).and_then(Option::as_mut);
             if let Some(sequence) = sequence.filter(|_| drafted > 0) {
-                sequence.settle(accepted);
+                sequence.settle(accepted, length);
                 count("drafted", drafted);
                 count("accepted", accepted);
             }
