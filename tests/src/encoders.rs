@@ -33,6 +33,7 @@ struct Cut {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "named as the reference's file has them")]
 struct Filled {
     texts: Vec<String>,
     filled: Vec<Vec<Vec<Token>>>,
@@ -42,6 +43,7 @@ struct Filled {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "named as the reference's file has them")]
 struct Token {
     id: u32,
     token: String,

@@ -126,7 +126,7 @@ async fn whatever_runs_beside_it_a_text_has_the_bits_of_its_solo_run() {
                 inputs.push((0..random.random_range(1..64)).map(|_| random.random_range(2..256u32)).collect());
             }
             let input = &inputs[random.random_range(0..inputs.len())];
-            let mut request = greedy(["t5", "flan-t5", "bart", "t5-optimum"][seed % 4], input, random.random_range(1..64));
+            let mut request = greedy(["t5", "flan-t5", "bart", "t5-optimum"][seed % 4], input, random.random_range(30..64));
             request.stopping.as_mut().unwrap().ignore_eos = true;
             if seed % 5 == 0 {
                 let asked = BeamSearch { num_beams: 3, length_penalty: None, early_stopping: BeamStopping::Never.into() };

@@ -124,7 +124,7 @@ async fn greedy_and_drawn_texts_are_those_without_drafts() {
     assert_eq!(metric(&page, "quintet_text_draft_tokens_total", &["accepted"]), f64::from(accepted));
 }
 
-/// What a request asks beside tokens goes on under drafts: several texts, stop strings, guides, penalties, echo.
+/// What a request asks beside tokens goes on under drafts: several texts, stop strings, guides, penalties.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_else_a_request_asks_is_the_same_with_drafts() {
     let repository = repository();
@@ -151,7 +151,7 @@ async fn what_else_a_request_asks_is_the_same_with_drafts() {
         GenerateRequest { stopping: Some(Stopping { stop: stop.into_iter().collect(), ..plain(seed).stopping.unwrap() }), ..plain(seed) },
         guided(choices, 3),
         guided(regex, 4),
-        GenerateRequest { sampling: Some(penalised), echo: true, top_logprobs: 3, ..plain(5) },
+        GenerateRequest { sampling: Some(penalised), top_logprobs: 3, ..plain(5) },
         GenerateRequest { logprobs: true, ..of_few_tokens("llama", 6, 0.0) },
     ];
     let mut accepted = 0;
@@ -195,7 +195,9 @@ async fn whatever_runs_beside_it_a_sequence_with_drafts_has_the_bits_of_its_solo
                 _ => Speculation::PromptLookup,
             };
             let request = if speculation == Speculation::Draft { free(model, seed, temperature) } else { of_few_tokens(model, seed, temperature) };
-            GenerateRequest { speculation: speculation.into(), ..request }
+            // So long that those that run together outgrow the cache.
+            let stopping = Stopping { max_new_tokens: Some(80), ..request.stopping.unwrap() };
+            GenerateRequest { speculation: speculation.into(), stopping: Some(stopping), ..request }
         })
         .collect();
     let (alone, mut client) = served(repository.path(), &["text.prefix_cache_mb=0", "text.slots=1"]).await;
