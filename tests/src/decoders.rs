@@ -7,7 +7,7 @@ use quintet_proto::text::v1::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Deserialize;
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use crate::harness::{Process, metric, root};
 
@@ -182,4 +182,40 @@ async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
     let page = process.metrics().await;
     assert!(metric(&page, "quintet_text_prefix_tokens_total", &["hit"]) > 0.0, "no prefix was found: {page}");
     assert!(metric(&page, "quintet_text_preemptions_total", &[]) > 0.0, "no sequence lost its row: {page}");
+}
+
+/// A broken model gives logits that are not numbers (here where one token has been read): the request that meets them fails, and those
+/// beside it do not see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn logits_that_are_not_numbers_fail_their_own_request_alone() {
+    const TOKEN: u32 = 200;
+    let repository = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("tests/models/broken"), repository.path().join("broken")).unwrap();
+    let models = format!("models.path={}", repository.path().display());
+    let process = Process::up(&["--keep-going", "--set", &models]);
+    let mut client = TextServiceClient::new(process.channel().await);
+    // Sound ones never write the token themselves.
+    let request = |seed: u32, second: u32| {
+        let mut request = greedy("broken", &[3 + seed, second, 7], 40);
+        request.sampling.as_mut().unwrap().logit_bias.insert(TOKEN, -100.0);
+        request
+    };
+    let mut alone = Vec::new();
+    for seed in 0..6 {
+        alone.push(bits(&client.generate(request(seed, 4)).await.unwrap().into_inner()));
+    }
+    let mut together = JoinSet::new();
+    for seed in 0..12 {
+        let (mut client, is_sound) = (client.clone(), seed % 2 == 0);
+        let request = request(seed / 2, if is_sound { 4 } else { TOKEN });
+        together.spawn(async move { (seed as usize / 2, is_sound, client.generate(request).await) });
+    }
+    for (seed, is_sound, answer) in together.join_all().await {
+        if is_sound {
+            assert_eq!(bits(&answer.unwrap().into_inner()), alone[seed], "request {seed}");
+        } else {
+            assert_eq!(answer.unwrap_err().code(), Code::Internal);
+        }
+    }
+    assert_eq!(bits(&client.generate(request(0, 4)).await.unwrap().into_inner()), alone[0]);
 }
