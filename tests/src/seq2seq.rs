@@ -16,7 +16,7 @@ use crate::harness::{Process, metric, root};
 
 const MODELS: &str = "tests/models/seq2seq";
 
-/// What `scripts/golden/seq2seq.py` wrote beside each model.
+/// What `scripts/golden/encoder_decoders.py` wrote beside each model.
 #[derive(Deserialize)]
 struct Reference {
     prompts: Vec<Prompt>,

@@ -1,7 +1,7 @@
 """Writes tests/models/seq2seq: a tiny encoder–decoder with random weights for each family that scripts/export/text.py exports, and what
 transformers makes of three inputs with it; and some of them again in the forms that Optimum writes.
 
-    python scripts/golden/seq2seq.py [FAMILY …]
+    python scripts/golden/encoder_decoders.py [FAMILY …]
 
 needs what scripts/export/text.py needs, and onnxscript. Each folder's `reference.json` says what is in it.
 """
@@ -19,10 +19,10 @@ import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # In front: the exporter's package has this script's name.
-sys.path[:0] = [str(ROOT / "scripts/export")]
+sys.path += [str(ROOT / "scripts/export")]
 import decoders  # noqa: E402
 import destination  # noqa: E402
-import seq2seq_forms  # noqa: E402
+import encoder_decoder_forms  # noqa: E402
 import text  # noqa: E402
 from decoders import END, MARGIN, PROMPTS, SEARCHED, SEARCHES, SPECIAL, STEPS, VOCABULARY  # noqa: E402
 from seq2seq import export  # noqa: E402
@@ -55,7 +55,7 @@ GENERATION = {
     "mbart": {"forced_bos_token_id": 5, "forced_eos_token_id": END},
 }
 # In the forms that Optimum writes: a decoder in two graphs, and one that holds both.
-OTHER_FORMS = {"t5": seq2seq_forms.pair, "bart": seq2seq_forms.merged}
+OTHER_FORMS = {"t5": encoder_decoder_forms.pair, "bart": encoder_decoder_forms.merged}
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def write(family: str, checkpoint: str, folder: pathlib.Path) -> None:
     model, tokenizer = export.load(checkpoint)
     # A temporary folder is no source to name.
     options.model = f"random weights, {family}"
-    export.export(model, tokenizer, CONTEXT, options, f"python scripts/golden/seq2seq.py {family}", text.judge)
+    export.export(model, tokenizer, CONTEXT, options, f"python scripts/golden/encoder_decoders.py {family}", text.judge)
 
 
 def lively(family: str, checkpoint: str) -> tuple[int, dict]:
@@ -178,7 +178,7 @@ def reference(family: str, seed: int, prompts: list[dict]) -> dict:
         "about": {
             "family": family,
             "seed": seed,
-            "made_by": "scripts/golden/seq2seq.py: transformers' generate in float32",
+            "made_by": "scripts/golden/encoder_decoders.py: transformers' generate in float32",
             "tokenizer": "one token a byte: id = byte + 2; 0 is <s>, 1 is </s>; nothing is added",
             "continuation": f"greedy, of at most {STEPS} tokens, without the one that ends it",
             "margin": "the smallest lead of the best token over the second at any step",
