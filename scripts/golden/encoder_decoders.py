@@ -18,7 +18,6 @@ import torch
 import transformers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# In front: the exporter's package has this script's name.
 sys.path += [str(ROOT / "scripts/export")]
 import decoders  # noqa: E402
 import destination  # noqa: E402
