@@ -153,7 +153,7 @@ async fn memory_stays_flat_over_random_texts() {
         futures_util::future::join_all(streams).await;
         resident.push(process.resident());
     }
-    // The first round fills what there is to fill.
-    let most = resident[0] as f64 * if soaks() { 1.05 } else { 1.2 };
+    // The first two rounds fill what there is to fill: the encoders remember words, and some millions of texts bring ever fewer new ones.
+    let most = resident[1] as f64 * if soaks() { 1.05 } else { 1.2 };
     assert!(resident.iter().all(|bytes| *bytes as f64 <= most), "resident bytes after each round: {resident:?}");
 }
