@@ -204,18 +204,20 @@ async fn biases_penalties_and_the_least_number_of_tokens_hold() {
 async fn a_conversation_is_written_by_the_models_template() {
     // A folder as onnxruntime-genai writes it, with a template beside it.
     let models = tempfile::tempdir().unwrap();
-    let target = models.path().join("talker/1");
-    std::fs::create_dir_all(&target).unwrap();
-    for entry in std::fs::read_dir(root().join("tests/models/decoders/llama-genai/1")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+    for name in ["talker", "taleteller"] {
+        std::fs::create_dir_all(models.path().join(name).join("1")).unwrap();
+        for entry in std::fs::read_dir(root().join("tests/models/decoders/llama-genai/1")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), models.path().join(name).join("1").join(entry.file_name())).unwrap();
+        }
     }
     let template =
         "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
-    std::fs::write(target.join("chat_template.jinja"), template).unwrap();
+    std::fs::write(models.path().join("talker/1/chat_template.jinja"), template).unwrap();
     let process = Process::up(&["--keep-going", "--set", &format!("models.path={}", models.path().display())]);
     let mut client = client(&process).await;
     let messages = vec![ChatMessage { role: "user".to_owned(), content: "Hi".to_owned(), ..ChatMessage::default() }];
+    let request = |prompt: &str, tokens| GenerateRequest { model: "talker".to_owned(), ..request(prompt, tokens) };
     let generate = Some(GenerateRequest { prompt: String::new(), ..request("", 12) });
     let asked = ChatRequest { generate, messages, ..ChatRequest::default() };
     let answer = client.chat(asked.clone()).await.unwrap().into_inner().generated.unwrap();
@@ -227,8 +229,12 @@ async fn a_conversation_is_written_by_the_models_template() {
         text += &piece.generated.unwrap().text;
     }
     assert_eq!(text, answer.text);
-    let refused = client.chat(ChatRequest { generate: Some(request("a prompt", 5)), ..asked }).await.unwrap_err();
+    let refused = client.chat(ChatRequest { generate: Some(request("a prompt", 5)), ..asked.clone() }).await.unwrap_err();
     assert!(fields(&refused).iter().any(|(field, _)| field == "generate.prompt"), "{refused:?}");
+    // Trying again would not give a model a template.
+    let speechless = Some(GenerateRequest { model: "taleteller".to_owned(), ..asked.generate.clone().unwrap() });
+    let refused = client.chat(ChatRequest { generate: speechless, ..asked }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
 }
 
 /// Where bits may differ, what was generated is known when a conversation goes on.

@@ -86,7 +86,8 @@ impl ServiceError for Error {
                 tonic::Code::InvalidArgument | tonic::Code::OutOfRange => {
                     Kind::InvalidArgument(vec![FieldViolation { field: "text".to_owned(), description: status.message().to_owned() }])
                 }
-                tonic::Code::NotFound => Kind::FailedPrecondition,
+                // A model without a tokenizer, or whose tokenizer has no chat template: trying again does not help.
+                tonic::Code::NotFound | tonic::Code::FailedPrecondition => Kind::FailedPrecondition,
                 tonic::Code::ResourceExhausted => Kind::ResourceExhausted { retry_after },
                 tonic::Code::DeadlineExceeded => Kind::DeadlineExceeded,
                 // CANCELLED among them: nobody there cancels a call by itself, so its connection went with the process at the other

@@ -1,31 +1,26 @@
 //! The service as people run it, called by real clients: text in, text out.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Instant,
-};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use quintet_proto::text::v1::{GenerateRequest, GenerateStreamRequest, Sampling, Stopping, text_service_client::TextServiceClient};
 use tokio::{runtime::Runtime, sync::Barrier, task::JoinSet};
 use tonic::transport::Channel;
 
-use crate::{measured::Answer, prompts::Prompt};
+use crate::{
+    measured::Answer,
+    prompts::Prompt,
+    server::{Server, clients},
+};
 
 /// A server with one model. It ends with this.
 pub(crate) struct Served {
-    process: Child,
-    address: String,
+    server: Server,
     runtime: Runtime,
     model: String,
 }
 
 impl Served {
     pub(crate) fn start(folder: &Path, model: &str, threads: usize) -> Self {
-        let own = std::env::current_exe().expect("this program's path");
-        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet")).find(|path| path.is_file());
         let settings = [
             format!("models.path={}", folder.join("models").display()),
             "models.control=explicit".to_owned(),
@@ -35,20 +30,7 @@ impl Served {
             "runtime.spin=true".to_owned(),
             "text.slots=16".to_owned(),
         ];
-        let mut process = Command::new(program.expect("quintet: scripts/bench builds it"))
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
-            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("quintet starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
-        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        Self { process, address, runtime, model: model.to_owned() }
+        Self { server: Server::start("quintet", &["up"], &settings), runtime: clients(), model: model.to_owned() }
     }
 
     /// Asks for all texts at once, each from a client of its own, and waits for the last.
@@ -71,8 +53,7 @@ impl Served {
     }
 
     async fn client(&self) -> TextServiceClient<Channel> {
-        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("an address");
-        TextServiceClient::new(endpoint.tcp_nodelay(true).connect().await.expect("the server"))
+        TextServiceClient::new(self.server.channel().await)
     }
 }
 
@@ -98,12 +79,4 @@ async fn answer(service: &mut TextServiceClient<Channel>, request: GenerateReque
     let usage = usage.expect("what was used");
     assert_eq!((usage.prompt_tokens, usage.completion_tokens), wanted, "as many tokens as were asked for");
     Answer { prompt_tokens: wanted.0, tokens: wanted.1, times }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

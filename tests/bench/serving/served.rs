@@ -1,9 +1,8 @@
 //! The same models behind the Open Inference Protocol, in a server of their own, called by real clients.
 
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,7 +13,8 @@ use std::{
 use prost::Message;
 use quintet_proto::inference::{ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor};
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
+
+use crate::server::{Server, clients};
 
 /// How long a rate is measured, after a warm-up.
 const SPAN: Duration = Duration::from_secs(2);
@@ -22,34 +22,22 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 /// A server with the benchmark's models. It ends with this.
 pub(crate) struct Served {
-    process: Child,
-    address: String,
+    server: Server,
     runtime: Runtime,
     call: PathBuf,
 }
 
 impl Served {
     pub(crate) fn start(folder: &Path) -> Self {
-        let own = std::env::current_exe().expect("this program's path");
-        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet-image")).find(|path| path.is_file());
-        let mut process = Command::new(program.expect("quintet-image: scripts/bench builds it"))
-            .args(["--listen", "127.0.0.1:0", "--set", "models.control=explicit", "--set", "models.load=vae,dcgan", "--set"])
-            .arg(format!("models.path={}", folder.join("models").display()))
-            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("quintet-image starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
-        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
+        let models = format!("models.path={}", folder.join("models").display());
+        let settings = ["models.control=explicit".to_owned(), "models.load=vae,dcgan".to_owned(), models];
+        let server = Server::start("quintet-image", &[], &settings);
         let call = folder.join("call.grpc");
         let body = request("vae", "x", 30, 1).encode_to_vec();
         // As gRPC frames a message: not compressed, its length, itself.
         let frame = [&[0][..], &(body.len() as u32).to_be_bytes(), &body].concat();
         std::fs::write(&call, frame).expect("the call's file");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        Self { process, address, runtime, call }
+        Self { server, runtime: clients(), call }
     }
 
     /// Rows a second of so many clients at once, each of which calls again and again.
@@ -60,7 +48,7 @@ impl Served {
             // Clients share connections as they would share a process: eight calls on each.
             let mut channels = Vec::new();
             for _ in 0..clients.div_ceil(8) {
-                channels.push(self.channel().await);
+                channels.push(self.server.channel().await);
             }
             for channel in channels.iter().cycle().take(clients) {
                 let mut client = GrpcInferenceServiceClient::new(channel.clone()).max_decoding_message_size(1 << 30);
@@ -85,7 +73,7 @@ impl Served {
         // One thread: what a call adds is the server's, not the client's hand-over between threads.
         let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         alone.block_on(async {
-            let mut client = GrpcInferenceServiceClient::new(self.channel().await);
+            let mut client = GrpcInferenceServiceClient::new(self.server.channel().await);
             let request = request("vae", "x", 30, 1);
             let mut times = Vec::new();
             for _ in 0..2000 {
@@ -118,24 +106,13 @@ impl Served {
                 "-d",
             ])
             .arg(&self.call)
-            .arg(format!("http://{}/inference.GRPCInferenceService/{rpc}", self.address))
+            .arg(format!("http://{}/inference.GRPCInferenceService/{rpc}", self.server.address()))
             .output()
             .expect("h2load: Debian's nghttp2-client");
         let text = String::from_utf8_lossy(&output.stdout);
         let rate =
             text.lines().find(|line| line.starts_with("finished in")).and_then(|line| line.split(", ").nth(1)?.split(' ').next()?.parse().ok());
         rate.unwrap_or_else(|| panic!("{text}"))
-    }
-
-    async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .expect("an address")
-            .initial_stream_window_size(1 << 24)
-            .initial_connection_window_size(1 << 24)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .expect("the server")
     }
 }
 
@@ -151,13 +128,5 @@ fn request(model: &str, input: &str, width: usize, rows: usize) -> ModelInferReq
         }],
         raw_input_contents: vec![values.into()],
         ..ModelInferRequest::default()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -20,16 +20,15 @@
 )]
 
 mod passage;
-
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+#[allow(dead_code, reason = "a part of it is of use here")]
+#[path = "../server.rs"]
+mod server;
 
 use passage::{PROMPT, SUMMARY, VERSE};
 use quintet_proto::text::v1::{
     Choices, GenerateRequest, GenerateResponse, Guide, Sampling, Speculation, Stopping, guide::Guide as Form, text_service_client::TextServiceClient,
 };
+use server::{Server, clients};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::transport::Channel;
 
@@ -57,7 +56,7 @@ fn main() {
         ("deploy/models".to_owned(), "gpt-english".to_owned(), &Workload::ALL[1..]),
     ];
     for (models, model, workloads) in named.map_or_else(|| ours.to_vec(), |named| vec![named]) {
-        let server = Server::start(&models, model);
+        let server = Served::start(&models, model);
         for workload in workloads.iter().filter(|workload| flag("only").is_none_or(|only| workload.name() == only)) {
             measure(&server, *workload, rounds);
         }
@@ -113,7 +112,7 @@ struct Rate {
     accepted: u32,
 }
 
-fn measure(server: &Server, workload: Workload, rounds: u64) {
+fn measure(server: &Served, workload: Workload, rounds: u64) {
     // Memory and prefixes are there from then on.
     server.rate(workload, u64::MAX / 16, Speculation::None);
     let (mut ratios, mut without, mut with, mut drafted, mut accepted) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
@@ -146,17 +145,15 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// A server with one model. It ends with this.
-struct Server {
-    process: Child,
+struct Served {
+    _server: Server,
     runtime: Runtime,
     client: TextServiceClient<Channel>,
     model: String,
 }
 
-impl Server {
+impl Served {
     fn start(models: &str, model: String) -> Self {
-        let own = std::env::current_exe().expect("this program's path");
-        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet")).find(|path| path.is_file());
         let settings = [
             format!("models.path={models}"),
             "models.control=explicit".to_owned(),
@@ -165,22 +162,9 @@ impl Server {
             // The cores are the decoder's own here.
             "runtime.spin=true".to_owned(),
         ];
-        let mut process = Command::new(program.expect("quintet: scripts/bench builds it"))
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
-            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("quintet starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
-        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let endpoint = Channel::from_shared(format!("http://{address}")).expect("an address").tcp_nodelay(true);
-        let client = TextServiceClient::new(runtime.block_on(endpoint.connect()).expect("the server"));
-        Self { process, runtime, client, model }
+        let (server, runtime) = (Server::start("quintet", &["up"], &settings), clients());
+        let client = TextServiceClient::new(runtime.block_on(server.channel()));
+        Self { _server: server, runtime, client, model }
     }
 
     /// Asks for a round's texts at once.
@@ -205,13 +189,5 @@ impl Server {
         }
         rate.tokens = f64::from(tokens) / longest;
         rate
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

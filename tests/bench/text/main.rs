@@ -24,6 +24,9 @@ mod measured;
 mod peers;
 mod prompts;
 mod served;
+#[allow(dead_code, reason = "a part of it is of use here")]
+#[path = "../server.rs"]
+mod server;
 mod shape;
 
 use std::{

@@ -1,11 +1,6 @@
 //! The service as people run it, `quintet up` with the tokenizer in the same process, called by real clients: text in, text out.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use quintet_proto::text::v1::{GenerateRequest, GenerateStreamRequest, Sampling, Stopping, text_service_client::TextServiceClient};
 use tokio::{runtime::Runtime, sync::Barrier, task::JoinSet};
@@ -15,6 +10,7 @@ use crate::{
     group::Group,
     measured::{Answer, Memory},
     prompts::Prompt,
+    server::{Server, clients},
     shape::Shape,
 };
 
@@ -23,8 +19,7 @@ const PREFIXES: usize = 64;
 
 /// A server with one model. It ends with this.
 pub(crate) struct Served {
-    process: Child,
-    address: String,
+    server: Server,
     runtime: Runtime,
     model: String,
     memory: Memory,
@@ -32,8 +27,6 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(folder: &Path, shape: &Shape, group: &Group, threads: usize) -> Self {
-        let own = std::env::current_exe().expect("this program's path");
-        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet")).find(|path| path.is_file());
         let kv = (group.slots * group.context * shape.kv_bytes()).div_ceil(1 << 20);
         let settings = [
             format!("models.path={}", folder.join("models").display()),
@@ -47,22 +40,10 @@ impl Served {
             format!("text.kv_cache_mb={kv}"),
             format!("text.prefix_cache_mb={PREFIXES}"),
         ];
-        let mut process = Command::new(program.expect("quintet: scripts/bench builds it"))
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
-            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("quintet starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
-        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let server = Server::start("quintet", &["up"], &settings);
         let weights = weights(&folder.join("models").join(shape.name).join("1"));
         let memory = Memory { weights, kv: ((kv + PREFIXES) << 20) as u64, resident: 0 };
-        Self { process, address, runtime, model: shape.name.to_owned(), memory }
+        Self { server, runtime: clients(), model: shape.name.to_owned(), memory }
     }
 
     /// Asks for all texts at once, each from a client of its own, and waits for the last.
@@ -92,15 +73,11 @@ impl Served {
 
     /// What it holds now.
     pub(crate) fn memory(&self) -> Memory {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        Memory { resident: kilobytes << 10, ..self.memory }
+        Memory { resident: self.server.resident(), ..self.memory }
     }
 
     async fn client(&self) -> TextServiceClient<Channel> {
-        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("an address");
-        TextServiceClient::new(endpoint.tcp_nodelay(true).connect().await.expect("the server"))
+        TextServiceClient::new(self.server.channel().await)
     }
 }
 
@@ -148,12 +125,4 @@ async fn answer(service: &mut TextServiceClient<Channel>, request: GenerateReque
 fn weights(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).expect("the model's folder").flatten();
     files.filter(|file| file.file_name().to_string_lossy().contains(".onnx")).filter_map(|file| Some(file.metadata().ok()?.len())).sum()
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

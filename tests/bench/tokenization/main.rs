@@ -14,6 +14,9 @@
 
 mod raw;
 mod served;
+#[allow(dead_code, reason = "a part of it is of use here")]
+#[path = "../server.rs"]
+mod server;
 
 use std::{
     collections::BTreeMap,

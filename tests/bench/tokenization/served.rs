@@ -1,9 +1,7 @@
 //! The service in a process of its own, called by real clients.
 
 use std::{
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,41 +23,25 @@ use tonic::{
     transport::Channel,
 };
 
+use crate::server::{Server, clients};
+
 /// Texts of a call.
 const TEXTS: usize = 64;
 
 /// A server with the benchmark's tokenizers. It ends with this.
 pub(crate) struct Served {
-    process: Child,
-    address: String,
+    server: Server,
     runtime: Runtime,
 }
 
 impl Served {
     pub(crate) fn start(folder: &Path) -> Self {
-        let own = std::env::current_exe().expect("this program's path");
-        let program = own.ancestors().skip(1).map(|folder| folder.join("quintet-tokenization")).find(|path| path.is_file());
-        let mut process = Command::new(program.expect("quintet-tokenization: scripts/bench builds it"))
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--set",
-                "tokenization.max_text_bytes=1073741824",
-                "--set",
-                "server.max_request_bytes=268435456",
-                "--set",
-            ])
-            .arg(format!("models.path={}", folder.join("models").display()))
-            .args(std::env::args().skip(1).filter_map(|argument| argument.strip_prefix("--server:").map(str::to_owned)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("quintet-tokenization starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("its output")).read_line(&mut line).expect("its ready line");
-        let address = line.trim().split_once("ready on ").expect("it is ready").1.to_owned();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        Self { process, address, runtime }
+        let settings = [
+            "tokenization.max_text_bytes=1073741824".to_owned(),
+            "server.max_request_bytes=268435456".to_owned(),
+            format!("models.path={}", folder.join("models").display()),
+        ];
+        Self { server: Server::start("quintet-tokenization", &[], &settings), runtime: clients() }
     }
 
     /// Bytes of text a second of so many clients at once, 64 texts a call. The calls are written out beforehand and the answers not
@@ -73,7 +55,7 @@ impl Served {
             let mut running = tokio::task::JoinSet::new();
             for client in 0..clients {
                 let (calls, done) = (Arc::clone(&calls), Arc::clone(&done));
-                let mut service = tonic::client::Grpc::new(self.channel().await).max_decoding_message_size(1 << 30);
+                let mut service = tonic::client::Grpc::new(self.server.channel().await).max_decoding_message_size(1 << 30);
                 running.spawn(async move {
                     for (turn, (request, bytes)) in calls.iter().cycle().skip(calls.len() * client / clients).enumerate() {
                         service.ready().await.expect("the server");
@@ -99,7 +81,7 @@ impl Served {
         // One thread: what a call takes is the server's, not the client's hand-over between threads.
         let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         alone.block_on(async {
-            let (mut service, mut idle) = (self.client().await, GrpcInferenceServiceClient::new(self.channel().await));
+            let (mut service, mut idle) = (self.client().await, GrpcInferenceServiceClient::new(self.server.channel().await));
             let request = request(model, &[text.to_owned()]);
             let (mut calls, mut echoes) = (Vec::new(), Vec::new());
             for _ in 0..3000 {
@@ -131,32 +113,13 @@ impl Served {
     }
 
     async fn client(&self) -> TokenizationServiceClient<Channel> {
-        TokenizationServiceClient::new(self.channel().await).max_decoding_message_size(1 << 30).max_encoding_message_size(1 << 30)
-    }
-
-    async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .expect("an address")
-            .initial_stream_window_size(1 << 24)
-            .initial_connection_window_size(1 << 24)
-            .tcp_nodelay(true)
-            .connect()
-            .await
-            .expect("the server")
+        TokenizationServiceClient::new(self.server.channel().await).max_decoding_message_size(1 << 30).max_encoding_message_size(1 << 30)
     }
 }
 
 fn request(model: &str, texts: &[String]) -> EncodeRequest {
     let inputs = texts.iter().map(|text| EncodeInput { text: text.clone(), ..EncodeInput::default() }).collect();
     EncodeRequest { model: model.to_owned(), inputs, add_special_tokens: Some(false), ..EncodeRequest::default() }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Messages as the bytes they are written in.

@@ -1,5 +1,6 @@
 //! The models themselves: token ids in, token ids and vectors out.
 
+mod decode_thread;
 pub mod decoder;
 mod drawing;
 pub mod encoder;

@@ -28,21 +28,18 @@ pub(super) mod sequence;
 mod shape;
 mod speculation;
 
-use std::{
-    sync::{
-        Arc,
-        mpsc::{SyncSender, TrySendError, sync_channel},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quintet_batching::Limits;
-use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Runtime};
+use quintet_onnx::{Error as OnnxError, GraphInfo, ModelFolder, Runtime};
 use quintet_open_inference::{Graph, Job};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::{Event, Generation, GenerationDefaults, Queue, generation::events, tokens::TokensCell};
+use super::{
+    Event, Generation, GenerationDefaults,
+    decode_thread::{DecodeThread, Start},
+    tokens::TokensCell,
+};
 use crate::{Config, Error};
 pub use beams::{BeamStopping, Beams};
 use form::{Files, Form};
@@ -54,9 +51,7 @@ use speculation::{DraftModel, DraftSessions, check_tokenizers};
 /// A loaded decoder.
 #[derive(Debug)]
 pub struct Decoder {
-    commands: Option<Arc<SyncSender<Command>>>,
-    thread: Option<JoinHandle<()>>,
-    queue: Queue,
+    thread: DecodeThread<Command>,
     info: Info,
     graphs: Vec<Graph>,
     tokens: TokensCell,
@@ -97,17 +92,7 @@ pub struct Info {
 
 /// What the decoder's thread is told.
 pub(super) enum Command {
-    Generate {
-        generation: Box<Generation>,
-        events: mpsc::Sender<Event>,
-        place: OwnedSemaphorePermit,
-    },
-    Search {
-        generation: Box<Generation>,
-        beams: Beams,
-        events: Vec<mpsc::Sender<Event>>,
-        place: OwnedSemaphorePermit,
-    },
+    Start(Start),
     Score {
         tokens: Vec<u32>,
         from: usize,
@@ -135,9 +120,6 @@ impl Decoder {
         let is_invariant = files.batch_invariant && draft.map(Files::of).transpose()?.is_none_or(|files| files.batch_invariant);
         let shape = ModelShape::read(folder)?;
         let defaults = super::generation::read_defaults(folder)?;
-        // Room for every waiting sequence and a few raw runs; places are taken before, so this never fills.
-        let (commands, queue) = sync_channel(config.max_waiting + 16);
-        let (opened, ready) = sync_channel::<Result<Info, Error>>(1);
         let source = folder;
         let (folder, draft, runtime, config) = (folder.clone(), draft.cloned(), runtime.clone(), config.clone());
         let context = if config.max_context == 0 { shape.context } else { shape.context.min(config.max_context) };
@@ -151,25 +133,14 @@ impl Decoder {
             exact: config.exact && is_invariant,
         };
         let name = folder.name.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || {
-                let room = Room { rows: config.slots, context, head_size, bytes: settings.cache_bytes };
-                match open(&folder, draft.as_ref(), &files, &runtime, verify, room, &settings) {
-                    Ok((graphs, draft_model)) => {
-                        let (slots, vocabulary) = (graphs.cache().rows(), graphs.vocabulary());
-                        let graph = graphs.session().info();
-                        let draft = draft.map(|draft| draft.name);
-                        let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots, vocabulary, defaults, draft, graph };
-                        if opened.send(Ok(info)).is_ok() {
-                            Scheduler::new(graphs, draft_model, eos, settings, folder.name.clone()).run(&queue);
-                        }
-                    }
-                    Err(error) => drop(opened.send(Err(error))),
-                }
-            })
-            .map_err(|_| OnnxError::Thread(name.clone()))?;
-        let info = ready.recv().unwrap_or_else(|_| Err(OnnxError::Thread(name.clone()).into()))?;
+        let (thread, info) = DecodeThread::start(&name, limit, move || {
+            let room = Room { rows: config.slots, context, head_size, bytes: settings.cache_bytes };
+            let (graphs, draft_model) = open(&folder, draft.as_ref(), &files, &runtime, verify, room, &settings)?;
+            let (slots, vocabulary) = (graphs.cache().rows(), graphs.vocabulary());
+            let (graph, draft) = (graphs.session().info(), draft.map(|draft| draft.name));
+            let info = Info { context, bos, adds_bos, eos: Arc::clone(&eos), slots, vocabulary, defaults, draft, graph };
+            Ok((Scheduler::new(graphs, draft_model, eos, settings, folder.name), info))
+        })?;
         if form == Form::Concat {
             tracing::warn!(
                 model = name,
@@ -177,25 +148,14 @@ impl Decoder {
                  onnxruntime-genai's model builder write graphs that do not"
             );
         }
-        let commands = Arc::new(commands);
-        // Weak: whoever holds the graph must not keep the thread from ending.
-        let raw = Arc::downgrade(&commands);
-        let submit = move |job: Job| raw.upgrade().ok_or(Full)?.try_send(Command::Raw(job)).map_err(|_| Full);
-        let mut graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), submit);
+        let mut graph = Graph::new(source, info.graph.clone(), Limits::rows(1, limit), thread.raw(Command::Raw));
         match form {
             Form::Packed => graph = graph.checked(raw::check),
             Form::Builder => graph = graph.checked(raw::refuse),
             // Its operators check their inputs' shapes themselves.
             Form::Concat => (),
         }
-        Ok(Self {
-            commands: Some(commands),
-            thread: Some(thread),
-            queue: Queue::new(limit),
-            info,
-            graphs: vec![graph],
-            tokens: TokensCell::default(),
-        })
+        Ok(Self { thread, info, graphs: vec![graph], tokens: TokensCell::default() })
     }
 
     /// What the decoder says of itself.
@@ -205,27 +165,21 @@ impl Decoder {
 
     /// Starts a sequence. Dropping the receiver ends it.
     pub fn generate(&self, generation: Generation) -> Result<mpsc::Receiver<Event>, Error> {
-        let place = self.queue.enter()?;
-        let (sender, receiver) = events(generation.max_new_tokens);
-        self.send(Command::Generate { generation: Box::new(generation), events: sender, place })?;
-        Ok(receiver)
+        self.thread.generate(generation)
     }
 
     /// Searches for the likeliest texts and gives the `n` best, each in a channel of its own. Dropping all receivers ends it. There are
     /// at most as many beams as slots, and at most as many texts as beams.
     pub fn search(&self, generation: Generation, beams: Beams, n: usize) -> Result<Vec<mpsc::Receiver<Event>>, Error> {
-        let place = self.queue.enter()?;
-        let (senders, receivers) = (0..n).map(|_| events(generation.max_new_tokens)).unzip();
-        self.send(Command::Search { generation: Box::new(generation), beams, events: senders, place })?;
-        Ok(receivers)
+        self.thread.search(generation, beams, n)
     }
 
     /// The scores of each of `tokens[from..]`, given those before it. The tokens fit the context and
     /// `from` is at least 1.
     pub async fn score(&self, tokens: Vec<u32>, from: usize, scope: Arc<str>, priority: u8) -> Result<Vec<TokenScore>, Error> {
-        let place = self.queue.enter()?;
+        let place = self.thread.enter()?;
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Score { tokens, from, scope, priority, answer, place })?;
+        self.thread.send(Command::Score { tokens, from, scope, priority, answer, place })?;
         Ok(answered.await.map_err(|_| Error::Ended)??)
     }
 
@@ -236,12 +190,11 @@ impl Decoder {
     pub(crate) fn graphs(&self) -> &[Graph] {
         &self.graphs
     }
+}
 
-    fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.as_ref().ok_or(Error::Ended)?.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Full { waiting: 0, limit: 0, unit: "commands" },
-            TrySendError::Disconnected(_) => Error::Ended,
-        })
+impl From<Start> for Command {
+    fn from(start: Start) -> Self {
+        Self::Start(start)
     }
 }
 
@@ -285,15 +238,4 @@ fn open(
         )));
     }
     Ok((graphs, draft))
-}
-
-impl Drop for Decoder {
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("a decoder's thread panicked");
-        }
-    }
 }

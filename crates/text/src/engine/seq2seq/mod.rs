@@ -23,22 +23,19 @@ mod shape;
 mod slots;
 mod task;
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        mpsc::{SyncSender, TrySendError, sync_channel},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quintet_batching::Limits;
-use quintet_onnx::{Error as OnnxError, Full, GraphInfo, ModelFolder, Runtime};
+use quintet_onnx::{GraphInfo, ModelFolder, Runtime};
 use quintet_open_inference::{Graph, Job};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use super::{Event, Generation, GenerationDefaults, Queue, decoder::Beams, generation::events, tokens::TokensCell};
+use super::{
+    Event, Generation, GenerationDefaults,
+    decode_thread::{DecodeThread, Start},
+    decoder::Beams,
+    tokens::TokensCell,
+};
 use crate::{Config, Error};
 use files::{Files, Form};
 pub(crate) use forced::Forced;
@@ -49,9 +46,7 @@ use shape::ModelShape;
 /// A loaded encoder–decoder.
 #[derive(Debug)]
 pub struct Seq2Seq {
-    commands: Option<Arc<SyncSender<Command>>>,
-    thread: Option<JoinHandle<()>>,
-    queue: Queue,
+    thread: DecodeThread<Command>,
     info: Info,
     graphs: Vec<Graph>,
     tokens: TokensCell,
@@ -76,17 +71,7 @@ pub struct Info {
 
 /// What the sessions' thread is told.
 enum Command {
-    Generate {
-        generation: Box<Generation>,
-        events: mpsc::Sender<Event>,
-        place: OwnedSemaphorePermit,
-    },
-    Search {
-        generation: Box<Generation>,
-        beams: Beams,
-        events: Vec<mpsc::Sender<Event>>,
-        place: OwnedSemaphorePermit,
-    },
+    Start(Start),
     /// Of the graph at this place among the model's.
     Raw(usize, Job),
 }
@@ -99,9 +84,6 @@ impl Seq2Seq {
         if config.max_context > 0 {
             shape.max_tokens = shape.max_tokens.min(config.max_context);
         }
-        // Room for every waiting text and a few raw runs; places are taken before, so this never fills.
-        let (commands, queue) = sync_channel(config.max_waiting + 16);
-        let (opened, ready) = sync_channel::<Result<(usize, Vec<GraphInfo>), Error>>(1);
         let settings = Settings {
             rows: config.slots,
             cache_bytes: (config.kv_cache_mb * f64::from(1 << 20)) as usize,
@@ -109,18 +91,12 @@ impl Seq2Seq {
         };
         let (name, form, batch_invariant) = (folder.name.clone(), files.form, files.batch_invariant);
         let (source, runtime, read) = (folder.clone(), runtime.clone(), shape.clone());
-        let thread = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || match open(&source, &files, &runtime, verify, &read, settings) {
-                Ok(graphs) => {
-                    if opened.send(Ok((graphs.vocabulary(), graphs.infos()))).is_ok() {
-                        Scheduler::new(graphs, read, settings, source.name.clone()).run(&queue);
-                    }
-                }
-                Err(error) => drop(opened.send(Err(error))),
-            })
-            .map_err(|_| OnnxError::Thread(name.clone()))?;
-        let (vocabulary, infos) = ready.recv().unwrap_or_else(|_| Err(OnnxError::Thread(name.clone()).into()))?;
+        let limit = config.max_waiting;
+        let (thread, (vocabulary, infos)) = DecodeThread::start(&name, limit, move || {
+            let graphs = open(&source, &files, &runtime, verify, &read, settings)?;
+            let info = (graphs.vocabulary(), graphs.infos());
+            Ok((Scheduler::new(graphs, read, settings, source.name), info))
+        })?;
         if form == Form::Concat {
             tracing::warn!(
                 model = name,
@@ -130,7 +106,6 @@ impl Seq2Seq {
         if !batch_invariant {
             tracing::info!(model = name, "a text's last bits depend on what runs beside it: its weights' form takes all rows of a step together");
         }
-        let commands = Arc::new(commands);
         let info = Info {
             max_tokens: shape.max_tokens,
             defaults: shape.defaults,
@@ -139,17 +114,13 @@ impl Seq2Seq {
             vocabulary,
             slots: config.slots,
         };
-        let limit = config.max_waiting;
         let raw = |(at, info): (usize, GraphInfo)| {
-            // Weak: whoever holds the graph must not keep the thread from ending.
-            let commands = Arc::downgrade(&commands);
-            let submit = move |job: Job| commands.upgrade().ok_or(Full)?.try_send(Command::Raw(at, job)).map_err(|_| Full);
-            let graph = Graph::new(folder, info, Limits::rows(1, limit), submit);
+            let graph = Graph::new(folder, info, Limits::rows(1, limit), thread.raw(move |job| Command::Raw(at, job)));
             // The operators of the others check their inputs' shapes themselves.
             if form == Form::Slots && at == graphs::STEP { graph.checked(raw::check) } else { graph }
         };
         let graphs = infos.into_iter().enumerate().map(raw).collect();
-        Ok(Self { commands: Some(commands), thread: Some(thread), queue: Queue::new(limit), info, graphs, tokens: TokensCell::default() })
+        Ok(Self { thread, info, graphs, tokens: TokensCell::default() })
     }
 
     /// What the model says of itself.
@@ -159,19 +130,13 @@ impl Seq2Seq {
 
     /// Starts a text. Dropping the receiver ends it.
     pub fn generate(&self, generation: Generation) -> Result<mpsc::Receiver<Event>, Error> {
-        let place = self.queue.enter()?;
-        let (sender, receiver) = events(generation.max_new_tokens);
-        self.send(Command::Generate { generation: Box::new(generation), events: sender, place })?;
-        Ok(receiver)
+        self.thread.generate(generation)
     }
 
     /// Searches for the likeliest texts and gives the `n` best, each in a channel of its own. Dropping all receivers ends it. There are
     /// at most as many beams as slots, and at most as many texts as beams.
     pub fn search(&self, generation: Generation, beams: Beams, n: usize) -> Result<Vec<mpsc::Receiver<Event>>, Error> {
-        let place = self.queue.enter()?;
-        let (senders, receivers) = (0..n).map(|_| events(generation.max_new_tokens)).unzip();
-        self.send(Command::Search { generation: Box::new(generation), beams, events: senders, place })?;
-        Ok(receivers)
+        self.thread.search(generation, beams, n)
     }
 
     pub(crate) fn tokens(&self) -> &TokensCell {
@@ -181,12 +146,11 @@ impl Seq2Seq {
     pub(crate) fn graphs(&self) -> &[Graph] {
         &self.graphs
     }
+}
 
-    fn send(&self, command: Command) -> Result<(), Error> {
-        self.commands.as_ref().ok_or(Error::Ended)?.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Full { waiting: 0, limit: 0, unit: "commands" },
-            TrySendError::Disconnected(_) => Error::Ended,
-        })
+impl From<Start> for Command {
+    fn from(start: Start) -> Self {
+        Self::Start(start)
     }
 }
 
@@ -206,15 +170,4 @@ fn open(folder: &ModelFolder, files: &Files, runtime: &Runtime, verify: bool, sh
         )));
     }
     Ok(graphs)
-}
-
-impl Drop for Seq2Seq {
-    fn drop(&mut self) {
-        drop(self.commands.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("an encoder-decoder's thread panicked");
-        }
-    }
 }

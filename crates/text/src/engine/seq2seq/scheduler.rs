@@ -1,8 +1,5 @@
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,13 +16,11 @@ use super::{
 };
 use crate::engine::{
     Generation,
+    decode_thread::{DecodeLoop, Start},
     decoder::sequence::{Rank, Times},
     drawing::Drawing,
     guided::Ahead,
 };
-
-/// How long nothing must have been asked before the caches' memory is given back.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// Tokens of a text that there must be memory for when its input is taken up.
 const HEADROOM: usize = 32;
@@ -70,57 +65,8 @@ pub(super) struct Settings {
     pub(super) max_token_gap: Duration,
 }
 
-impl Scheduler {
-    pub(super) fn new(graphs: Graphs, shape: ModelShape, settings: Settings, model: String) -> Self {
-        let (rows, running, waiting) = (Vec::new(), Vec::new(), Vec::new());
-        Self { graphs, shape, settings, model, rows, running, waiting, ahead: None, taken: 0, came: 0 }
-    }
-
-    /// Runs until every sender of commands is gone and all texts have ended.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        let mut open = true;
-        loop {
-            // Where nothing runs there is nothing to do but wait.
-            if open && self.is_idle() {
-                match commands.recv_timeout(IDLE) {
-                    Ok(command) => self.take(command),
-                    Err(RecvTimeoutError::Disconnected) => open = false,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.release_free_rows();
-                        self.report();
-                        match commands.recv() {
-                            Ok(command) => self.take(command),
-                            Err(_) => open = false,
-                        }
-                    }
-                }
-            }
-            while open {
-                match commands.try_recv() {
-                    Ok(command) => self.take(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => open = false,
-                }
-            }
-            if !open && self.is_idle() {
-                return;
-            }
-            self.drop_abandoned();
-            self.admit();
-            self.step();
-            self.report();
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty()
-    }
-
-    fn report(&self) {
-        let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
-        gauge("quintet_text_slots_busy", self.rows.len());
-        gauge("quintet_text_kv_bytes", self.graphs.held_bytes());
-    }
+impl DecodeLoop for Scheduler {
+    type Command = Command;
 
     fn take(&mut self, command: Command) {
         match command {
@@ -130,7 +76,7 @@ impl Scheduler {
                     job(session, &Cancel::nothing());
                 }
             }
-            Command::Generate { mut generation, events, place } => {
+            Command::Start(Start::Text { mut generation, events, place }) => {
                 if generation.constraint.is_some() && self.ahead.is_none() {
                     self.ahead = Ahead::start().map(Arc::new);
                 }
@@ -139,12 +85,41 @@ impl Scheduler {
                 let drawing = Drawing::new(&mut generation, vocabulary, eos, &[start], self.ahead.clone()).with_forced(self.shape.forced);
                 self.enqueue(&generation, Work::Generate(Box::new(Text { tokens: vec![start], drawing, events })), place);
             }
-            Command::Search { generation, beams, events, place } => {
+            Command::Start(Start::Search { generation, beams, events, place }) => {
                 let ends = (self.shape.start, Arc::clone(&self.shape.eos), self.shape.forced);
                 let search = Search::new(&generation, beams, ends, self.graphs.vocabulary(), events);
                 self.enqueue(&generation, Work::Search(Box::new(search)), place);
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    fn turn(&mut self) {
+        self.drop_abandoned();
+        self.admit();
+        self.step();
+        self.report();
+    }
+
+    fn rest(&mut self) {
+        self.release_free_rows();
+        self.report();
+    }
+}
+
+impl Scheduler {
+    pub(super) fn new(graphs: Graphs, shape: ModelShape, settings: Settings, model: String) -> Self {
+        let (rows, running, waiting) = (Vec::new(), Vec::new(), Vec::new());
+        Self { graphs, shape, settings, model, rows, running, waiting, ahead: None, taken: 0, came: 0 }
+    }
+
+    fn report(&self) {
+        let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
+        gauge("quintet_text_slots_busy", self.rows.len());
+        gauge("quintet_text_kv_bytes", self.graphs.held_bytes());
     }
 
     fn enqueue(&mut self, generation: &Generation, work: Work, place: OwnedSemaphorePermit) {

@@ -1,3 +1,7 @@
+mod plane;
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::OnceCell,
     collections::{HashMap, hash_map::Entry},
@@ -7,11 +11,12 @@ use std::{
 use ndarray::ArrayViewD;
 
 use crate::{
-    ElementType, Error, Outputs, Session, Tensor, TensorInfo,
+    Error, Outputs, Session, Tensor, TensorInfo,
     binding::Binding,
     memory::{Blocks, Memory},
     recording::{Outlet, Recording},
 };
+use plane::{PAST, Plane, PlaneShape, row_bytes};
 
 /// A decoder's key–value cache: rows of up to `capacity` tokens, and the graphs that read and write them.
 ///
@@ -93,27 +98,6 @@ impl CachePlace {
         }
     }
 }
-
-/// The keys or the values of one layer.
-#[derive(Debug)]
-struct Plane {
-    shape: PlaneShape,
-    /// Where it begins in the cache's memory.
-    start: usize,
-}
-
-#[derive(Debug)]
-struct PlaneShape {
-    input: String,
-    output: String,
-    heads: usize,
-    head_size: usize,
-    element: ElementType,
-}
-
-/// The prefix of the inputs, and what stands in its place in the outputs.
-const PAST: &str = "past_key_values.";
-const PRESENT: &str = "present.";
 
 /// What stands in the names of those that hold an encoder's input.
 const INPUTS: &str = ".encoder.";
@@ -438,145 +422,5 @@ fn note(fault: &OnceCell<String>, copied: Result<(), String>) {
     if let Err(error) = copied {
         tracing::error!(error, "keys and values cannot be copied");
         let _ = fault.set(error);
-    }
-}
-
-impl Plane {
-    fn row_bytes(&self, capacity: usize) -> usize {
-        self.shape.token_bytes() * capacity
-    }
-
-    /// Where these rows lie.
-    fn rows(&self, rows: Range<usize>, capacity: usize) -> Range<usize> {
-        let stride = self.row_bytes(capacity);
-        self.start + rows.start * stride..self.start + rows.end * stride
-    }
-
-    /// Where these tokens of a row lie: a block for each head.
-    fn tokens(&self, row: usize, tokens: Range<usize>, capacity: usize) -> Blocks {
-        let token = self.shape.head_size * self.shape.element.size();
-        let stride = capacity * token;
-        let start = self.rows(row..row, capacity).start + tokens.start * token;
-        Blocks { start, length: tokens.len() * token, stride, count: self.shape.heads, layer_stride: self.shape.heads * stride, layers: 1 }
-    }
-}
-
-/// The bytes of a row of so many tokens.
-fn row_bytes(shapes: &[PlaneShape], capacity: usize) -> usize {
-    shapes.iter().map(|shape| shape.token_bytes().saturating_mul(capacity)).fold(0, usize::saturating_add)
-}
-
-impl PlaneShape {
-    /// Those of a graph's inputs `past_key_values.…` of these names.
-    fn all(session: &Session, head_size: Option<usize>, takes: fn(&str) -> bool) -> Result<Vec<Self>, Error> {
-        let inputs = session.inputs().iter().filter(|input| input.name.starts_with(PAST) && takes(&input.name));
-        let shapes = inputs.map(|input| Self::of(input, head_size)).collect::<Result<Vec<_>, _>>()?;
-        if shapes.is_empty() {
-            return Err(Error::tensor(format!("{PAST}…"), "the graph has no such input: it keeps no keys and values"));
-        }
-        Ok(shapes)
-    }
-
-    /// That of an input `[rows, heads, tokens, head size]`.
-    fn of(input: &TensorInfo, head_size: Option<usize>) -> Result<Self, Error> {
-        let &[_, Some(heads), _, size] = input.shape.as_slice() else {
-            return Err(Error::tensor(&input.name, "it is not [rows, heads, tokens, head size] with known heads"));
-        };
-        let head_size = size.or(head_size).ok_or_else(|| Error::tensor(&input.name, "nothing says how large its heads are"))?;
-        if !matches!(input.element, ElementType::F32 | ElementType::F16) {
-            return Err(Error::tensor(&input.name, format!("a cache of {:?} is not supported: F32 and F16 are", input.element)));
-        }
-        let (element, name) = (input.element, &input.name);
-        Ok(Self { input: name.clone(), output: name.replace(PAST, PRESENT), heads, head_size, element })
-    }
-
-    fn token_bytes(&self) -> usize {
-        self.heads * self.head_size * self.element.size()
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        (self.heads, self.head_size, self.element) == (other.heads, other.head_size, other.element)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Three rows of four tokens, in planes of these heads of so many floats.
-    fn cache_of(planes: &[(usize, usize)]) -> KvCache {
-        let shape = |&(heads, head_size): &(usize, usize)| PlaneShape {
-            input: String::new(),
-            output: String::new(),
-            heads,
-            head_size,
-            element: ElementType::F32,
-        };
-        KvCache::of(planes.iter().map(shape).collect(), 3, 4, CachePlace::Host).unwrap()
-    }
-
-    /// Keys and values of two heads of one float each, and keys of one head of two; three rows of four tokens.
-    fn cache() -> KvCache {
-        cache_of(&[(2, 1), (2, 1), (1, 2)])
-    }
-
-    fn bytes(values: &[f32]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn what_is_written_is_read_plane_by_plane_and_head_by_head() {
-        let mut cache = cache();
-        cache.write(1, 1, &bytes(&[1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0, 21.0, 22.0, 23.0, 24.0]));
-        assert_eq!(cache.read(1, 1..3), bytes(&[1.0, 2.0, 3.0, 4.0, 11.0, 12.0, 13.0, 14.0, 21.0, 22.0, 23.0, 24.0]));
-        assert_eq!(cache.read(1, 0..2), bytes(&[0.0, 1.0, 0.0, 3.0, 0.0, 11.0, 0.0, 13.0, 0.0, 0.0, 21.0, 22.0]));
-        assert_eq!(cache.committed(1), 3);
-        cache.copy_row(1, 2, 2);
-        assert_eq!(cache.read(2, 1..2), bytes(&[1.0, 3.0, 11.0, 13.0, 21.0, 22.0]));
-        assert_eq!(cache.read(2, 2..3), bytes(&[0.0; 6]), "only as many as were asked for");
-        assert_eq!(cache.read(0, 0..4), bytes(&[0.0; 24]), "another row");
-    }
-
-    #[test]
-    fn what_an_earlier_occupant_left_behind_a_row_is_given_back() {
-        // A token of a head takes a page.
-        let floats = PAGE / 4;
-        let mut cache = KvCache { inputs: Some(Box::new(cache_of(&[(1, floats)]))), ..cache_of(&[(2, floats), (2, floats)]) };
-        let ones = bytes(&vec![1.0; 4 * 4 * floats]);
-        for row in 0..3 {
-            cache.write(row, 0, &ones);
-        }
-        cache.trim(1, 2);
-        assert_eq!([0, 1, 2].map(|row| cache.committed(row)), [4, 2, 4]);
-        assert!(cache.read(1, 0..2) == ones[..ones.len() / 2], "its own tokens stay");
-        assert!(cache.read(1, 2..4).iter().all(|byte| *byte == 0), "pages that were given back are zeros");
-        assert!(cache.read(0, 0..4) == ones && cache.read(2, 0..4) == ones, "other rows stay");
-        cache.trim(1, 3);
-        cache.trim(3, 0);
-        assert_eq!(cache.committed_tokens(), 10, "it never grows, and there is no such row");
-
-        cache.inputs.as_mut().unwrap().hold(1, 4);
-        cache.trim_input(1, 2);
-        assert_eq!(cache.committed_input(1), 3, "a step writes one token behind the input");
-    }
-
-    #[test]
-    fn a_page_that_others_share_is_not_given_back() {
-        let mut cache = cache();
-        for row in 0..3 {
-            cache.write(row, 0, &bytes(&[1.0; 24]));
-        }
-        cache.trim(1, 1);
-        assert_eq!(cache.committed(1), 1);
-        assert_eq!([cache.read(0, 0..4), cache.read(2, 0..4)], [bytes(&[1.0; 24]), bytes(&[1.0; 24])]);
-    }
-
-    #[test]
-    fn nothing_is_written_beyond_a_row() {
-        let mut cache = cache();
-        cache.write(1, 3, &bytes(&[1.0; 12]));
-        cache.write(3, 0, &bytes(&[1.0; 6]));
-        cache.copy_row(0, 1, 5);
-        assert_eq!(cache.committed_tokens(), 0);
     }
 }

@@ -1,8 +1,7 @@
+mod memory;
+
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,10 +20,13 @@ use super::{
     sequence::{Rank, Sequence, Times, Work},
     speculation::{DraftModel, Speculator, cost},
 };
-use crate::engine::{Speculation, drawing::Drawing, guided::Ahead, sampling::Sampler};
-
-/// How long nothing must have been asked before the cache's memory is given back.
-const IDLE: Duration = Duration::from_secs(10);
+use crate::engine::{
+    Speculation,
+    decode_thread::{DecodeLoop, Start},
+    drawing::Drawing,
+    guided::Ahead,
+    sampling::Sampler,
+};
 
 /// The decode loop.
 ///
@@ -66,78 +68,8 @@ pub(super) struct Settings {
     pub(super) exact: bool,
 }
 
-impl Scheduler {
-    pub(super) fn new(graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
-        let rows = (0..graphs.cache().rows()).map(|_| None).collect();
-        Self {
-            eos,
-            pace: Pace::new(settings.prefill_chunk, settings.max_token_gap),
-            prefixes: Prefixes::new(settings.prefix_bytes),
-            settings,
-            model,
-            rows,
-            decoding: 0,
-            waiting: Vec::new(),
-            searches: Vec::new(),
-            ahead: None,
-            taken: 0,
-            came: 0,
-            graphs,
-            draft_model,
-        }
-    }
-
-    /// Runs until every sender of commands is gone and all sequences have ended.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
-        let mut open = true;
-        loop {
-            // Where nothing runs there is nothing to do but wait.
-            if open && self.is_idle() {
-                match commands.recv_timeout(IDLE) {
-                    Ok(command) => self.take(command),
-                    Err(RecvTimeoutError::Disconnected) => open = false,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.release_free_rows();
-                        match commands.recv() {
-                            Ok(command) => self.take(command),
-                            Err(_) => open = false,
-                        }
-                    }
-                }
-            }
-            while open {
-                match commands.try_recv() {
-                    Ok(command) => self.take(command),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => open = false,
-                }
-            }
-            if !open && self.is_idle() {
-                return;
-            }
-            self.drop_abandoned();
-            self.admit();
-            self.prefill();
-            let began = Instant::now();
-            if self.speculate() {
-                self.verify(began);
-            } else {
-                self.decode();
-            }
-            self.report();
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.rows.iter().all(Option::is_none)
-    }
-
-    fn report(&self) {
-        let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
-        gauge("quintet_text_slots_busy", self.rows.iter().flatten().count());
-        gauge("quintet_text_kv_bytes", self.graphs.cache().committed_tokens() * self.token_bytes());
-        gauge("quintet_text_prefix_bytes", self.prefixes.bytes());
-    }
+impl DecodeLoop for Scheduler {
+    type Command = Command;
 
     fn take(&mut self, command: Command) {
         match command {
@@ -145,7 +77,7 @@ impl Scheduler {
                 self.graphs.session_mut().arm();
                 job(self.graphs.session_mut(), &Cancel::nothing());
             }
-            Command::Generate { mut generation, events, place } => {
+            Command::Start(Start::Text { mut generation, events, place }) => {
                 let tokens = std::mem::take(&mut generation.prompt);
                 if generation.constraint.is_some() && self.ahead.is_none() {
                     self.ahead = Ahead::start().map(Arc::new);
@@ -160,7 +92,7 @@ impl Scheduler {
                     sequence.speculator = speculator;
                 }
             }
-            Command::Search { mut generation, beams, events, place } => {
+            Command::Start(Start::Search { mut generation, beams, events, place }) => {
                 let tokens = std::mem::take(&mut generation.prompt);
                 let eos: Arc<[u32]> = if generation.ignore_eos { Arc::default() } else { Arc::clone(&self.eos) };
                 counter!("quintet_text_tokens_total", "model" => self.model.clone(), "kind" => "prompt").increment(tokens.len() as u64);
@@ -186,6 +118,57 @@ impl Scheduler {
                 self.enqueue(tokens, scope, priority, Work::Score { from, scores, answer }, 0, place);
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.rows.iter().all(Option::is_none)
+    }
+
+    fn turn(&mut self) {
+        self.drop_abandoned();
+        self.admit();
+        self.prefill();
+        let began = Instant::now();
+        if self.speculate() {
+            self.verify(began);
+        } else {
+            self.decode();
+        }
+        self.report();
+    }
+
+    fn rest(&mut self) {
+        self.release_free_rows();
+        self.report();
+    }
+}
+
+impl Scheduler {
+    pub(super) fn new(graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
+        let rows = (0..graphs.cache().rows()).map(|_| None).collect();
+        Self {
+            eos,
+            pace: Pace::new(settings.prefill_chunk, settings.max_token_gap),
+            prefixes: Prefixes::new(settings.prefix_bytes),
+            settings,
+            model,
+            rows,
+            decoding: 0,
+            waiting: Vec::new(),
+            searches: Vec::new(),
+            ahead: None,
+            taken: 0,
+            came: 0,
+            graphs,
+            draft_model,
+        }
+    }
+
+    fn report(&self) {
+        let gauge = |name: &'static str, value: usize| gauge!(name, "model" => self.model.clone()).set(value as f64);
+        gauge("quintet_text_slots_busy", self.rows.iter().flatten().count());
+        gauge("quintet_text_kv_bytes", self.graphs.cache().committed_tokens() * self.token_bytes());
+        gauge("quintet_text_prefix_bytes", self.prefixes.bytes());
     }
 
     fn enqueue(&mut self, tokens: Vec<u32>, scope: Arc<str>, priority: u8, work: Work, reserved: usize, place: OwnedSemaphorePermit) {
@@ -266,113 +249,6 @@ impl Scheduler {
             self.relocate(row, target);
         }
         self.decoding += 1;
-    }
-
-    /// The bytes that a sequence's token takes, in the cache of what drafts for it too.
-    fn token_bytes(&self) -> usize {
-        self.graphs.cache().token_bytes() + self.draft_model.as_ref().map_or(0, DraftModel::token_bytes)
-    }
-
-    fn budget(&self) -> usize {
-        self.settings.cache_bytes / self.token_bytes().max(1)
-    }
-
-    /// Gives waiting sequences rows, the first in rank first, while there are rows and memory for their prompts and some tokens.
-    fn admit(&mut self) {
-        while let Some(index) = (0..self.waiting.len()).min_by_key(|index| self.waiting.get(*index).map(|sequence| sequence.rank)) {
-            let Some(row) = (self.decoding..self.rows.len()).find(|row| self.rows.get(*row).is_some_and(Option::is_none)) else { return };
-            let needed = |sequence: &Sequence| (sequence.tokens.len() + BLOCK) * (1 + sequence.reserved);
-            let wanted: usize = self.rows.iter().flatten().map(needed).sum();
-            let Some(next) = self.waiting.get(index).map(needed) else { return };
-            if wanted > 0 && wanted + next > self.budget() {
-                return;
-            }
-            let taken: usize = self.rows.iter().flatten().map(|sequence| 1 + sequence.reserved).sum();
-            let reserved = self.waiting.get(index).map_or(0, |sequence| sequence.reserved);
-            if taken + 1 + reserved > self.rows.len() {
-                return;
-            }
-            if self.graphs.cache().committed_tokens() + next.saturating_sub(self.graphs.cache().committed(row)) > self.budget() {
-                self.release_free_rows();
-            }
-            let mut sequence = self.waiting.swap_remove(index);
-            drop(sequence.place.take());
-            if sequence.times.started.is_none() {
-                sequence.times.started = Some(Instant::now());
-                histogram!("quintet_text_queue_seconds", "model" => self.model.clone()).record(sequence.times.came.elapsed());
-            }
-            if let Some(free) = self.rows.get_mut(row) {
-                *free = Some(sequence);
-            }
-        }
-    }
-
-    fn release_free_rows(&mut self) {
-        for row in 0..self.rows.len() {
-            if self.rows.get(row).is_some_and(Option::is_none) {
-                self.graphs.cache_mut().release(row);
-            }
-        }
-        let used = self.draft_rows();
-        if let Some(model) = &mut self.draft_model {
-            model.release_all_but(&used);
-        }
-    }
-
-    /// Gives back the memory of free rows, and in the others what earlier sequences left behind those that have them now.
-    fn trim_rows(&mut self) {
-        self.release_free_rows();
-        for (row, sequence) in self.rows.iter().enumerate() {
-            if let Some(sequence) = sequence {
-                self.graphs.cache_mut().trim(row, sequence.done);
-            }
-        }
-        self.trim_draft_rows();
-    }
-
-    /// Makes memory for as many more tokens as are needed, which that of earlier sequences counts against: that of free rows, then that of
-    /// the sequence that is last in rank, which begins anew later. One sequence alone always fits.
-    pub(super) fn make_room(&mut self, needed: impl Fn(&Self) -> usize) {
-        let lacks = |scheduler: &Self| scheduler.graphs.cache().committed_tokens() + needed(scheduler) > scheduler.budget();
-        if !lacks(self) {
-            return;
-        }
-        self.trim_rows();
-        while lacks(self) {
-            let occupied = || (0..self.rows.len()).filter(|row| self.rows.get(*row).is_some_and(Option::is_some));
-            if occupied().count() < 2 {
-                return;
-            }
-            let Some(last) = occupied().max_by_key(|row| self.rows.get(*row).and_then(Option::as_ref).map(|sequence| sequence.rank)) else { return };
-            counter!("quintet_text_preemptions_total", "model" => self.model.clone()).increment(1);
-            self.preempt(last);
-            self.trim_rows();
-        }
-    }
-
-    /// Takes a sequence's row away; it begins anew when its turn comes.
-    fn preempt(&mut self, row: usize) {
-        let search = |sequence: &Sequence| match &sequence.work {
-            Work::Beam(beam) => Some(beam.search),
-            _ => None,
-        };
-        let number = self.rows.get(row).and_then(Option::as_ref).and_then(search);
-        match number {
-            None => {
-                if let Some(mut sequence) = self.leave(row) {
-                    sequence.done = 0;
-                    if let Some(speculator) = &mut sequence.speculator {
-                        speculator.restart();
-                    }
-                    self.waiting.push(sequence);
-                }
-            }
-            Some(number) if self.rows.iter().flatten().all(|sequence| search(sequence) == Some(number)) => {
-                let message = "its beams together do not fit text.kv_cache_mb".to_owned();
-                self.fail_search(number, &Error::Runtime { doing: "search".to_owned(), message });
-            }
-            Some(number) => self.restart_search(number),
-        }
     }
 
     /// A sequence cannot go on.
