@@ -1,43 +1,53 @@
 //! Calls from one service to another in the same process.
 //!
-//! They go through generated clients and HTTP/2, as between processes, but over a pipe in memory instead of the
-//! listener: so they need no port and no certificate, and still work while the listener drains.
+//! They go through generated clients, the contracts' messages and the gate, as between processes; but what a client sends is handed
+//! to the services' router as it is, and runs as a part of the call that caused it. So they need no port, no certificate, no
+//! connection and no task of their own, and still work while the listener drains.
 
-use hyper_util::rt::TokioIo;
-use tokio::{io::DuplexStream, sync::mpsc};
-use tonic::transport::Endpoint;
+use axum::Router;
+use tokio::sync::watch;
+use tonic::{Status, body::Body};
 
-use crate::peer::{self, Peer};
+/// The services of this process, for each other: closed before the server serves, and again when this is dropped.
+///
+/// Services hold ways to others, and so to this. That it closes lets them go.
+#[derive(Debug)]
+pub(crate) struct Services(watch::Sender<Option<Router>>);
 
-/// Bytes that each direction of a pipe holds.
-const PIPE: usize = 1 << 18;
+impl Services {
+    pub(crate) fn closed() -> Self {
+        Self(watch::channel(None).0)
+    }
 
-/// Connections that may wait to be taken up; services share one channel each, so few ever do.
-const WAITING: usize = 64;
+    pub(crate) fn open(&self, router: Router) {
+        self.0.send_replace(Some(router));
+    }
 
-/// The two ends: what makes channels, and where their connections arrive.
-pub(crate) fn transport() -> (Connector, mpsc::Receiver<DuplexStream>) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    (Connector(sender), receiver)
+    /// A way to them. Calls wait until they are open.
+    pub(crate) fn way(&self) -> Way {
+        Way(self.0.subscribe())
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.0.send_replace(None);
+    }
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Connector(mpsc::Sender<DuplexStream>);
+pub(crate) struct Way(watch::Receiver<Option<Router>>);
 
-impl Connector {
-    /// A channel that connects when it is first used.
-    pub(crate) fn channel(&self) -> Peer {
-        let connections = self.0.clone();
-        // The address only fills the requests' authority.
-        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
-            let connections = connections.clone();
-            async move {
-                let (client, server) = tokio::io::duplex(PIPE);
-                let gone = |_| std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "the server has stopped");
-                connections.send(server).await.map_err(gone)?;
-                Ok::<_, std::io::Error>(TokioIo::new(client))
-            }
-        }));
-        peer::own(channel)
+impl Way {
+    pub(crate) async fn call(mut self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let open = self.0.borrow().clone();
+        let router = if let Some(router) = open {
+            router
+        } else {
+            let opened = self.0.wait_for(Option::is_some).await.ok().and_then(|router| router.clone());
+            opened.ok_or_else(|| Status::unavailable("the server has stopped"))?
+        };
+        let response = tower::ServiceExt::oneshot(router, request).await;
+        Ok(response.unwrap_or_else(|never| match never {}).map(Body::new))
     }
 }

@@ -1,22 +1,64 @@
 //! Calls to other services: with the caller's deadline, id, priority and trace, and with our own credentials.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Poller, Poll},
+    time::Duration,
+};
 
+use axum::BoxError;
+use futures_util::TryFutureExt;
 use tonic::{
     Request, Status,
+    body::Body,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
+use tower::Service;
+
 use crate::{
     config::PeersConfig,
     context::{Context, PRIORITY, REQUEST_ID, TENANT, shorten},
-    telemetry,
+    local, telemetry,
 };
 
-/// A channel to another service. Cheap to clone.
-pub type Peer = InterceptedService<Channel, Outgoing>;
+/// A client's way to another service. Cheap to clone.
+pub type Peer = InterceptedService<Way, Outgoing>;
+
+/// Where calls go.
+#[derive(Clone, Debug)]
+pub struct Way(To);
+
+#[derive(Clone, Debug)]
+enum To {
+    /// To another service of this process.
+    Own(local::Way),
+    /// Over a connection.
+    Other(Channel),
+}
+
+impl Service<http::Request<Body>> for Way {
+    type Response = http::Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), Self::Error>> {
+        match &mut self.0 {
+            To::Own(_) => Poll::Ready(Ok(())),
+            To::Other(channel) => channel.poll_ready(poller).map_err(BoxError::from),
+        }
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        match &mut self.0 {
+            To::Own(way) => Box::pin(way.clone().call(request).map_err(BoxError::from)),
+            To::Other(channel) => Box::pin(channel.call(request).map_err(BoxError::from)),
+        }
+    }
+}
 
 /// Adds to each call what belongs to it.
 #[derive(Clone, Debug)]
@@ -57,12 +99,12 @@ impl Interceptor for Outgoing {
     }
 }
 
-/// A channel within this process.
-pub(crate) fn own(channel: Channel) -> Peer {
-    InterceptedService::new(channel, Outgoing { credentials: None, is_own: true })
+/// A way within this process.
+pub(crate) fn own(way: local::Way) -> Peer {
+    InterceptedService::new(Way(To::Own(way)), Outgoing { credentials: None, is_own: true })
 }
 
-/// A channel to the service at `url`, which connects when it is first used and again whenever it has to.
+/// A way to the service at `url`, which connects when it is first used and again whenever it has to.
 pub fn connect(url: &str, config: &PeersConfig) -> Result<Peer, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{url:?}: {error}");
     let read = |path: &std::path::Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
@@ -91,5 +133,5 @@ pub fn connect(url: &str, config: &PeersConfig) -> Result<Peer, String> {
             format!("Bearer {}", key.trim()).parse().map_err(|_| format!("{}: it is no API key", config.api_key_file.display()))?;
         Some(Arc::new(value))
     };
-    Ok(InterceptedService::new(endpoint.connect_lazy(), Outgoing { credentials, is_own: false }))
+    Ok(InterceptedService::new(Way(To::Other(endpoint.connect_lazy())), Outgoing { credentials, is_own: false }))
 }

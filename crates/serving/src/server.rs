@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,8 +12,8 @@ use std::{
 use axum::{extract::State, http::StatusCode, middleware, routing::get};
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -25,7 +25,7 @@ use crate::{
     gate::{self, Admission, Cache, Gate, Methods, Public},
     listener::Listening,
     local,
-    peer::Peer,
+    peer::{self, Peer},
     security::{Acceptor, Guard},
     telemetry,
 };
@@ -67,8 +67,7 @@ pub struct Server {
     config: ServerConfig,
     listener: TcpListener,
     address: SocketAddr,
-    connector: local::Connector,
-    connections: Mutex<Option<mpsc::Receiver<DuplexStream>>>,
+    local: local::Services,
     tasks: TaskTracker,
     guard: Guard,
     tls: Option<Acceptor>,
@@ -80,14 +79,13 @@ impl Server {
         let refused = |reason| Error::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let (connector, connections) = local::transport();
         let guard = Guard::new(&config.auth, address).map_err(Error::Security)?;
         let tls = Acceptor::new(&config.tls).map_err(Error::Security)?;
         if !address.ip().is_loopback() && (config.auth.keys.as_os_str().is_empty() || tls.is_none()) {
             tracing::warn!(%address, "anybody who reaches this address is let in, or can listen: see server.auth.keys and server.tls");
         }
-        let connections = Mutex::new(Some(connections));
-        Ok(Self { config: config.clone(), listener, address, connector, connections, tasks: TaskTracker::new(), guard, tls })
+        let (local, tasks) = (local::Services::closed(), TaskTracker::new());
+        Ok(Self { config: config.clone(), listener, address, local, tasks, guard, tls })
     }
 
     /// The address that the server listens on.
@@ -100,10 +98,9 @@ impl Server {
         &self.config
     }
 
-    /// A channel to the services of this very server, in memory. It connects when it is first used, and works
-    /// while the server drains.
+    /// A way to the services of this very server. Calls wait until it serves, and work while it drains.
     pub fn local_channel(&self) -> Peer {
-        self.connector.channel()
+        peer::own(self.local.way())
     }
 
     /// Where the services spawn their tasks. They are awaited when the server has stopped, so each must end when
@@ -114,8 +111,7 @@ impl Server {
 
     /// Serves the components until `shutdown` is cancelled, then lets calls in progress finish.
     pub async fn serve(self, components: Vec<Component>, descriptors: &'static [u8], shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, listener, connector, connections, tasks, guard, tls, .. } = self;
-        let connections = connections.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Self { config, listener, local, tasks, guard, tls, .. } = self;
         let Parts { routes, health, readiness, on_drain, on_stop, methods } = Parts::of(components, descriptors).await?;
         let admission = Admission::new(config.max_concurrent_requests);
         let gate = Gate {
@@ -128,9 +124,11 @@ impl Server {
             patience: Duration::from_secs(config.request_idle_seconds),
         };
         let is_ready = Arc::new(AtomicBool::new(readiness.all()));
-        let (close, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let close = CancellationToken::new();
 
-        let inner = serve_local(routes.clone(), &gate, connections, stopped.clone());
+        // No keys and no admission: the call that causes one of these has been let in already.
+        let inner = Gate { public: None, cache: None, ..gate.clone() };
+        local.open(routes.clone().into_axum_router().layer(middleware::from_fn_with_state(inner, gate::pass)));
         let listening =
             Listening { tls: tls.clone(), max_connections: config.max_connections, patience: Duration::from_secs(config.handshake_seconds) };
         let incoming = listening.accept(listener, &tasks, close.clone());
@@ -160,27 +158,13 @@ impl Server {
             gate.cut.cancel();
             tokio::time::sleep(AFTER_CUT).await;
         };
-        let serving = async {
-            let outcome = tokio::select! {
-                (outcome, ()) = async { tokio::join!(outer, drain) } => outcome,
-                () = limit => Ok(()),
-            };
-            stopped.cancel();
-            outcome
-        };
-        let local = async {
-            tokio::pin!(inner);
-            tokio::select! {
-                outcome = &mut inner => outcome,
-                () = stopped.cancelled() => tokio::time::timeout(AFTER_CUT, inner).await.unwrap_or(Ok(())),
-            }
-        };
         let outcome = tokio::select! {
-            (outcome, local) = async { tokio::join!(serving, local) } => outcome.and(local),
+            (outcome, ()) = async { tokio::join!(outer, drain) } => outcome,
+            () = limit => Ok(()),
             () = keep_up(&config, &guard, tls.as_ref()) => Ok(()),
             () = readiness.follow(&health, &is_ready, &shutdown) => Ok(()),
         };
-        drop(connector);
+        drop(local);
         let stops = join_all(on_stop.into_iter().map(|hook| hook()));
         if tokio::time::timeout(AFTER_CUT, stops).await.is_err() {
             tracing::warn!("some services did not stop in time");
@@ -300,20 +284,6 @@ async fn keep_up(config: &ServerConfig, guard: &Guard, tls: Option<&Acceptor>) {
         }
     };
     tokio::join!(upkeep, reload);
-}
-
-/// The services for each other: no keys and no admission, since the call that caused this one has been let in already.
-async fn serve_local(
-    routes: Routes,
-    gate: &Gate,
-    connections: Option<mpsc::Receiver<DuplexStream>>,
-    stopped: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let Some(connections) = connections else { return Ok(()) };
-    let gate = Gate { public: None, cache: None, ..gate.clone() };
-    let router = routes.into_axum_router().layer(middleware::from_fn_with_state(gate, gate::pass));
-    let incoming = ReceiverStream::new(connections).map(Ok::<_, std::io::Error>);
-    tonic::transport::Server::builder().add_routes(Routes::from(router)).serve_with_incoming_shutdown(incoming, stopped.cancelled()).await
 }
 
 async fn serve_listener(

@@ -263,7 +263,7 @@ async fn services_reach_each_other_and_hooks_run_in_order() {
     let arrived = Arc::clone(&reached);
     let component = Component::new("one.One")
         .on_drain(move || async move {
-            // The pipe still works while the listener drains.
+            // Calls between services still work while the listener drains.
             assert_eq!(health(&local, "one.One").await, Ok(Status::NotServing));
             assert_eq!(drain.fetch_add(1, Ordering::SeqCst), 0);
             arrived.notify_one();
