@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod crowd;
 mod queue;
 mod readings;
 mod work;

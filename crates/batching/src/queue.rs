@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Ask, Executor, Limits, Rejected, Work,
+    crowd::Crowd,
     readings::Readings,
     work::{Running, Taken},
 };
@@ -23,9 +24,13 @@ const WINDOW: usize = 1024;
 /// Work that takes less than this together is not spread over instances: waking another thread costs more than it gains.
 const WORTH_SPREADING_SECONDS: f64 = 300e-6;
 
-/// The part of the last batch's time that an instance waits for the requesters of that batch to come back: those that were
+/// The part of a batch's time that an instance waits for requesters to come back before it begins the batch: those that were
 /// answered together tend to ask together, and a batch begun with the first of them would leave out the others.
-const RETURN_PART: u32 = 16;
+const RETURN_PART: f64 = 1.0 / 16.0;
+
+/// The least that it waits for them. Where a batch takes no longer than this, waking threads for each request costs more than the
+/// work, and a moment's patience gives all of them one batch.
+const RETURN_SECONDS: f64 = 100e-6;
 
 /// A place in the queue: priority, then age.
 type Place = (u8, u64);
@@ -47,16 +52,28 @@ pub(crate) struct Queue<Q, A> {
     working: usize,
     /// Of these, those that have taken their batch.
     running: usize,
-    /// Requests of the last batch, and how long it ran.
-    last: (usize, Duration),
+    /// Requests in batches that run.
+    taken: usize,
+    /// All of these and those that wait.
+    crowd: Crowd,
+    /// The fewest that an instance waits for; [`usize::MAX`] where none does.
+    awaited: usize,
+}
+
+impl<Q, A> Queue<Q, A> {
+    /// One that waited waits no more, and was not run.
+    fn left(&mut self, ask: &Ask) {
+        self.cost = self.cost.saturating_sub(ask.cost());
+        self.crowd.leave(1);
+    }
 }
 
 pub(crate) struct Shared<Q: Send + 'static, A: Send + 'static> {
     pub(crate) limits: Limits,
     pub(crate) readings: Readings,
     queue: Mutex<Queue<Q, A>>,
-    /// Told when something enters.
-    entered: Condvar,
+    /// Told when as many wait as an instance waits for.
+    gathered: Condvar,
     next: AtomicU64,
     execute: Box<Executor<Q, A>>,
 }
@@ -65,8 +82,15 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
     pub(crate) fn new(model: &str, mut limits: Limits, execute: Box<Executor<Q, A>>) -> Arc<Self> {
         limits.instances = limits.instances.max(1);
         limits.max_queue_cost = limits.max_queue_cost.max(1);
-        let queue = Queue { entries: BTreeMap::new(), cost: 0, working: 0, running: 0, last: (0, Duration::ZERO) };
-        Arc::new(Self { limits, readings: Readings::new(model), queue: Mutex::new(queue), entered: Condvar::new(), next: AtomicU64::new(0), execute })
+        let queue = Queue { entries: BTreeMap::new(), cost: 0, working: 0, running: 0, taken: 0, crowd: Crowd::default(), awaited: usize::MAX };
+        Arc::new(Self {
+            limits,
+            readings: Readings::new(model),
+            queue: Mutex::new(queue),
+            gathered: Condvar::new(),
+            next: AtomicU64::new(0),
+            execute,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<Q, A>> {
@@ -93,9 +117,12 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
                 waiting.push(Waiting { shared: Arc::clone(self), place, answered, running });
             }
             queue.cost += cost;
+            queue.crowd.enter(count);
             self.readings.depth.set(queue.entries.len() as f64);
+            if queue.entries.len() >= queue.awaited {
+                self.gathered.notify_all();
+            }
         }
-        self.entered.notify_all();
         if self.limits.max_delay.is_zero() {
             self.hand_out();
         }
@@ -162,6 +189,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             }
         }
         queue.running += 1;
+        queue.taken += entries.len();
         self.readings.depth.set(queue.entries.len() as f64);
         Some(Taken::new(entries, now))
     }
@@ -171,20 +199,43 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
         self.readings.seconds(cost).is_none_or(|seconds| seconds >= WORTH_SPREADING_SECONDS)
     }
 
-    /// Waits a moment for the requesters that were answered together last time; see [`RETURN_PART`].
+    /// Waits a moment for requesters that are to be expected; see [`RETURN_PART`].
     fn wait_for_return<'a>(&self, mut queue: MutexGuard<'a, Queue<Q, A>>) -> MutexGuard<'a, Queue<Q, A>> {
-        let (expected, ran) = queue.last;
-        let until = Instant::now() + ran / RETURN_PART;
-        while queue.entries.len() < expected && queue.cost < self.limits.max_batch_cost {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { break };
-            queue = self.entered.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        let begun = Instant::now();
+        loop {
+            let (waiting, expected) = (queue.entries.len(), self.expected(&queue));
+            let patience = if waiting >= expected || queue.cost >= self.limits.max_batch_cost {
+                Duration::ZERO
+            } else {
+                let seconds = self.readings.seconds(queue.cost / waiting.max(1) * expected);
+                Duration::from_secs_f64(seconds.map_or(0.0, |seconds| (seconds * RETURN_PART).max(RETURN_SECONDS)))
+            };
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                // Another instance that waits says again for how many.
+                if std::mem::replace(&mut queue.awaited, usize::MAX) < usize::MAX {
+                    self.gathered.notify_all();
+                }
+                return queue;
+            }
+            queue.awaited = queue.awaited.min(expected);
+            queue = self.gathered.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        queue
     }
 
-    /// A batch of so many requests has run for so long.
-    pub(crate) fn ran(&self, requests: usize, time: Duration) {
-        self.lock().last = (requests, time);
+    /// How many requests the next batch should have: of those that are to be expected, the share of one instance.
+    fn expected(&self, queue: &Queue<Q, A>) -> usize {
+        let crowd = queue.crowd.size();
+        let each = queue.cost / queue.entries.len().max(1);
+        let share = if self.is_worth_spreading(each.saturating_mul(crowd)) { crowd.div_ceil(self.limits.instances) } else { crowd };
+        crowd.saturating_sub(queue.taken).min(share)
+    }
+
+    /// A batch of so many requests has run, and they will have their answers.
+    pub(crate) fn answered(&self, requests: usize) {
+        let mut queue = self.lock();
+        queue.taken = queue.taken.saturating_sub(requests);
+        queue.crowd.answered(requests);
     }
 
     /// Answers those of the first `within` whose deadline has passed.
@@ -198,7 +249,7 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             .collect();
         for place in expired {
             if let Some(entry) = queue.entries.remove(&place) {
-                queue.cost = queue.cost.saturating_sub(entry.ask.cost());
+                queue.left(&entry.ask);
                 self.readings.expired.increment(1);
                 self.readings.saved(entry.ask.cost(), 0.0);
                 drop(entry.answer.send(Err(Rejected::Expired)));
@@ -261,6 +312,8 @@ impl<Q: Send + 'static, A: Send + 'static> Shared<Q, A> {
             let mut queue = self.lock();
             queue.working = queue.working.saturating_sub(1);
             queue.cost = 0;
+            let waiting = queue.entries.len();
+            queue.crowd.leave(waiting);
             std::mem::take(&mut queue.entries)
         };
         for (_, entry) in left {
@@ -294,7 +347,7 @@ impl<Q: Send + 'static, A: Send + 'static> Drop for Waiting<Q, A> {
             match queue.entries.entry(self.place) {
                 Slot::Occupied(entry) => {
                     let entry = entry.remove();
-                    queue.cost = queue.cost.saturating_sub(entry.ask.cost());
+                    queue.left(&entry.ask);
                     Some(entry)
                 }
                 Slot::Vacant(_) => None,

@@ -46,10 +46,10 @@ impl<Q: Send + 'static, A: Send + 'static> Work<Q, A> {
         let Some(shared) = self.shared.take() else { return };
         let running = Arc::new(Running { interested: AtomicUsize::new(0), cancel: Mutex::new(Some(Box::new(cancel))) });
         let Some(taken) = shared.take(&running) else { return shared.ended(false) };
-        // Also where `run` panics: the turn must be given back.
-        let _ended = Ended(&shared);
         let Taken { entries, begun } = taken;
         let count = entries.len();
+        // Also where `run` panics: the turn must be given back.
+        let mut turn = Turn { shared: &shared, requests: count };
         let (mut requests, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let (mut rows, mut cost, mut widest, mut waited) = (0, 0, 0, Duration::ZERO);
         for entry in entries {
@@ -64,9 +64,9 @@ impl<Q: Send + 'static, A: Send + 'static> Work<Q, A> {
         }
         shared.readings.rows.record(rows as f64);
         let results = run(Batch { requests, rows, waited });
-        let time = begun.elapsed();
-        let seconds = time.as_secs_f64();
-        shared.ran(count, time);
+        let seconds = begun.elapsed().as_secs_f64();
+        // Before the answers: who has one may be back at once.
+        turn.answered();
         if running.end() {
             shared.readings.ran(rows * widest, seconds);
         } else {
@@ -100,11 +100,25 @@ pub fn apart<Q, A, E: Clone>(
     }
 }
 
-struct Ended<'a, Q: Send + 'static, A: Send + 'static>(&'a Arc<Shared<Q, A>>);
+/// A turn that has taken its batch.
+struct Turn<'a, Q: Send + 'static, A: Send + 'static> {
+    shared: &'a Arc<Shared<Q, A>>,
+    /// How many were taken and not answered.
+    requests: usize,
+}
 
-impl<Q: Send + 'static, A: Send + 'static> Drop for Ended<'_, Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> Turn<'_, Q, A> {
+    fn answered(&mut self) {
+        self.shared.answered(std::mem::take(&mut self.requests));
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Drop for Turn<'_, Q, A> {
     fn drop(&mut self) {
-        self.0.ended(true);
+        if self.requests > 0 {
+            self.answered();
+        }
+        self.shared.ended(true);
     }
 }
 
