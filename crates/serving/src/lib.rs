@@ -30,3 +30,7 @@ pub mod security;
 pub mod server;
 pub mod signals;
 pub mod telemetry;
+
+/// Of every program that serves. What one thread allocates another frees all the time here: a request's bytes, a batch's answers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
