@@ -270,7 +270,7 @@ impl Speculator {
     fn row(&self) -> Option<usize> {
         match self.source {
             Source::Model { row, .. } => row,
-            Source::Lookup(_) => None,
+            Source::Lookup { .. } => None,
         }
     }
 }
