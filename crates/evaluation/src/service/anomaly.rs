@@ -24,11 +24,13 @@ impl Evaluator {
         if asked.model.is_empty() {
             asked.model = self.peers.default_anomaly_model().await?;
         }
-        let named = |suffix: &str| format!("{}{suffix}", asked.model.trim_start_matches("vae-"));
-        let known = |name: &str| self.datasets.iter().any(|dataset| dataset.name == name && dataset.kind == Kind::LabelledSamples);
-        // "vae-digits" means "digits-heldout".
-        let name = if asked.dataset.is_empty() && known(&named("-heldout")) { named("-heldout") } else { asked.dataset.clone() };
-        let dataset = self.dataset(&name, Kind::LabelledSamples)?;
+        let dataset = if asked.dataset.is_empty() {
+            // "vae-digits" means "digits-heldout", and where that is not there the only one.
+            let own = self.dataset(&format!("{}-heldout", asked.model.trim_start_matches("vae-")), Kind::LabelledSamples);
+            own.or_else(|missing| self.dataset("", Kind::LabelledSamples).map_err(|_| missing))?
+        } else {
+            self.dataset(&asked.dataset, Kind::LabelledSamples)?
+        };
         Ok(AnomalyEvaluation { model: asked.model, dataset: dataset.name.clone() })
     }
 

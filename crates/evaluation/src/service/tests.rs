@@ -67,6 +67,8 @@ async fn bad_requests_are_refused_before_a_job_begins() {
         let status = service.create_evaluation(create(what)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
         assert!(status.message().contains(known), "{status}");
+        // The name that was looked for, also where the request left it out.
+        assert!(status.message().contains("'other"), "{status}");
     }
     assert_eq!(service.list_evaluations(Request::new(ListEvaluationsRequest::default())).await.unwrap().into_inner().evaluations.len(), 0);
     assert_eq!(service.get_evaluation(Request::new(GetEvaluationRequest { id: "none".into() })).await.unwrap_err().code(), Code::NotFound);
