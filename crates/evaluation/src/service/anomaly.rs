@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use quintet_proto::evaluation::v1::{AnomalyEvaluation, CreateEvaluationRequest};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Metric,
         datasets::Kind,
-        jobs::Progress,
+        job::Progress,
         metrics::{bootstrap, ranking},
         signature,
     },
@@ -89,7 +89,7 @@ impl Evaluator {
                 ("resamples", format!("{resamples}-stratified")),
             ]);
             Ok(Metric {
-                name,
+                name: Cow::Borrowed(name),
                 value,
                 interval,
                 signature,
