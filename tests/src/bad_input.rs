@@ -7,6 +7,7 @@ use quintet_proto::{
     tokenization::v1::{DecodeRequest, EncodeInput, EncodeRequest, TokenIds, tokenization_service_client::TokenizationServiceClient},
 };
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::harness::{Process, fields};
 
@@ -44,6 +45,26 @@ async fn text_requests_are_checked() {
         ["inputs[1]"]
     );
     assert_eq!(fields(&client.score(ScoreRequest { texts: vec!["a".into()], stride: Some(0), ..Default::default() }).await.unwrap_err()), ["stride"]);
+}
+
+/// What the tokenization service refuses has the names that the text service's own clients know.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tokenization_refuses_is_named_as_the_text_request_does() {
+    let process = Process::up(&["--set", "tokenization.max_text_bytes=100"]);
+    let mut client = TextServiceClient::new(process.channel().await);
+    let long = || "too much ".repeat(20);
+    let refused = client.generate(GenerateRequest { prompt: long(), ..GenerateRequest::default() }).await.unwrap_err();
+    assert_eq!(fields(&refused), ["prompt"], "{refused}");
+    assert!(refused.message().contains("180 bytes: must be at most 100"), "{refused}");
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_REQUEST");
+    let texts = vec!["short".to_owned(), long(), "short".to_owned(), long()];
+    let refused = client.score(ScoreRequest { texts: texts.clone(), ..ScoreRequest::default() }).await.unwrap_err();
+    assert_eq!(fields(&refused), ["texts[1]", "texts[3]"], "{refused}");
+    let contexts = vec![String::new(), String::new(), long(), String::new()];
+    let refused = client.score(ScoreRequest { texts: vec!["short".to_owned(); 4], contexts, ..ScoreRequest::default() }).await.unwrap_err();
+    assert_eq!(fields(&refused), ["contexts[2]"], "{refused}");
+    let refused = client.embed(EmbedRequest { inputs: texts, ..EmbedRequest::default() }).await.unwrap_err();
+    assert_eq!(fields(&refused), ["inputs[1]", "inputs[3]"], "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,6 +231,21 @@ async fn a_conversation_is_written_by_the_models_template() {
     assert_eq!(text, answer.text);
     let refused = client.chat(ChatRequest { generate: Some(request("a prompt", 5)), ..asked.clone() }).await.unwrap_err();
     assert!(fields(&refused).iter().any(|(field, _)| field == "generate.prompt"), "{refused:?}");
+    // Each fault by its path in this request, whoever found it.
+    let named = |refused: &Status| fields(refused).into_iter().map(|(field, _)| field).collect::<Vec<_>>();
+    let nobody = ChatMessage { content: "Who says so?".to_owned(), ..ChatMessage::default() };
+    let refused = client.chat(ChatRequest { messages: vec![nobody], tools: vec!["[]".to_owned()], ..asked.clone() }).await.unwrap_err();
+    assert_eq!(named(&refused), ["messages[0].role", "tools[0]"], "{refused:?}");
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_REQUEST");
+    let refused = client.chat(ChatRequest { template: "rhymed".to_owned(), ..asked.clone() }).await.unwrap_err();
+    assert_eq!(named(&refused), ["template"], "{refused:?}");
+    let sampling = Some(Sampling { top_p: Some(2.0), ..Sampling::default() });
+    let wrong = Some(GenerateRequest { n: Some(0), sampling, ..asked.generate.clone().unwrap() });
+    let refused = client.chat(ChatRequest { generate: wrong, ..asked.clone() }).await.unwrap_err();
+    assert_eq!(named(&refused).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from(["generate.n".to_owned(), "generate.sampling.top_p".to_owned()]));
+    let long = ChatMessage { role: "user".to_owned(), content: "Hi ".repeat(20_000), ..ChatMessage::default() };
+    let refused = client.chat_stream(ChatStreamRequest { request: Some(ChatRequest { messages: vec![long], ..asked.clone() }) }).await.unwrap_err();
+    assert_eq!(named(&refused), ["messages"], "{refused:?}");
     // Trying again would not give a model a template.
     let speechless = Some(GenerateRequest { model: "taleteller".to_owned(), ..asked.generate.clone().unwrap() });
     let refused = client.chat(ChatRequest { generate: speechless, ..asked }).await.unwrap_err();

@@ -127,7 +127,12 @@ impl Process {
 
     /// Asks the process to end.
     pub(crate) fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Sends the process a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -146,6 +151,11 @@ impl Process {
     /// Waits for the process to end.
     pub(crate) async fn wait(mut self) -> ExitStatus {
         tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap()
+    }
+
+    /// Waits for the process to end, and keeps what it has logged.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        tokio::task::block_in_place(|| self.child.wait().unwrap())
     }
 
     /// The page at /metrics.

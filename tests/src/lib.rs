@@ -16,6 +16,8 @@ mod apart;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod clock;
 #[cfg(test)]
 mod deadlines;

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 use quintet_proto::{
     anomaly::v1::{SampleData, SampleRequest, ScoreRequest, Values, anomaly_service_client::AnomalyServiceClient, sample_data::Data},
     evaluation::v1::{
-        AnomalyEvaluation, CreateEvaluationRequest, WatchEvaluationRequest, create_evaluation_request::Evaluation as What,
+        AnomalyEvaluation, CreateEvaluationRequest, ImageEvaluation, WatchEvaluationRequest, create_evaluation_request::Evaluation as What,
         evaluation_service_client::EvaluationServiceClient,
     },
     image::v1::{GenerateRequest as ImageRequest, image_service_client::ImageServiceClient},
@@ -112,43 +112,99 @@ impl TraceService for Collector {
     }
 }
 
+/// Where processes send their traces.
+struct Traces {
+    endpoint: String,
+    batches: mpsc::Receiver<ExportTraceServiceRequest>,
+}
+
+impl Traces {
+    async fn collect() -> Self {
+        let (sender, batches) = mpsc::channel(64);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("server.traces.endpoint=http://{}", listener.local_addr().unwrap());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let collector = TraceServiceServer::new(Collector(sender));
+        #[allow(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(tonic::transport::Server::builder().add_service(collector).serve_with_incoming(incoming));
+        Self { endpoint, batches }
+    }
+
+    /// The spans of a trace, each with the name of its service. What is left is sent when processes end.
+    async fn of(mut self, trace: &str, processes: Vec<Process>) -> Vec<(String, Span)> {
+        for process in processes {
+            process.end().await;
+        }
+        let mut spans: Vec<(String, Span)> = Vec::new();
+        while let Ok(batch) = self.batches.try_recv() {
+            for resource in batch.resource_spans {
+                let name = resource.resource.unwrap().attributes.into_iter().find(|pair| pair.key == "service.name").unwrap();
+                let name = format!("{:?}", name.value.unwrap());
+                spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans).map(|span| (name.clone(), span)));
+            }
+        }
+        spans.retain(|(_, span)| hex(&span.trace_id) == trace);
+        spans
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+/// A trace that a client has begun, and the span that it calls from.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CALLER: &str = "b7ad6b7169203331";
+
+fn traced<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("traceparent", format!("00-{TRACE}-{CALLER}-01").parse().unwrap());
+    request
+}
+
 /// One trace from the client through text to tokenization, each span the child of its caller's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_goes_from_the_client_through_text_to_tokenization() {
-    let (sender, mut batches) = mpsc::channel(64);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let collector = format!("server.traces.endpoint=http://{}", listener.local_addr().unwrap());
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    #[allow(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-    tokio::spawn(tonic::transport::Server::builder().add_service(TraceServiceServer::new(Collector(sender))).serve_with_incoming(incoming));
-
-    let tokenization = Process::start("quintet-tokenization", &["--set", &collector]);
+    let traces = Traces::collect().await;
+    let tokenization = Process::start("quintet-tokenization", &["--set", &traces.endpoint]);
     let endpoint = format!("text.tokenization_endpoint=http://{}", tokenization.address);
-    let text = Process::start("quintet-text", &["--set", &endpoint, "--set", &collector]);
-    let mut request = Request::new(write(3));
-    let (trace, caller) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-    request.metadata_mut().insert("traceparent", format!("00-{trace}-{caller}-01").parse().unwrap());
+    let text = Process::start("quintet-text", &["--set", &endpoint, "--set", &traces.endpoint]);
+    let mut request = traced(write(3));
     request.metadata_mut().insert("x-request-id", "the-clients-own".parse().unwrap());
     let answer = TextServiceClient::new(text.channel().await).generate(request).await.unwrap();
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "the-clients-own");
-    // What is left is sent at the end.
-    for process in [text, tokenization] {
-        process.end().await;
-    }
-    let mut spans: Vec<(String, Span)> = Vec::new();
-    while let Ok(batch) = batches.try_recv() {
-        for resource in batch.resource_spans {
-            let name = resource.resource.unwrap().attributes.into_iter().find(|pair| pair.key == "service.name").unwrap();
-            let name = format!("{:?}", name.value.unwrap());
-            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans).map(|span| (name.clone(), span)));
-        }
-    }
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-    let ours: Vec<&(String, Span)> = spans.iter().filter(|(_, span)| hex(&span.trace_id) == trace).collect();
-    let (_, first) = ours.iter().find(|(service, _)| service.contains("quintet-text")).unwrap_or_else(|| panic!("{spans:?}"));
-    assert_eq!(hex(&first.parent_span_id), caller);
-    let inner: Vec<_> = ours.iter().filter(|(service, _)| service.contains("quintet-tokenization")).collect();
-    assert!(inner.len() >= 2 && inner.iter().all(|(_, span)| span.parent_span_id == first.span_id), "{ours:?}");
+    let spans = traces.of(TRACE, vec![text, tokenization]).await;
+    let (_, first) = spans.iter().find(|(service, _)| service.contains("quintet-text")).unwrap_or_else(|| panic!("{spans:?}"));
+    assert_eq!(hex(&first.parent_span_id), CALLER);
+    let inner: Vec<_> = spans.iter().filter(|(service, _)| service.contains("quintet-tokenization")).collect();
+    assert!(inner.len() >= 2 && inner.iter().all(|(_, span)| span.parent_span_id == first.span_id), "{spans:?}");
+}
+
+/// An evaluation goes on when the call that created it has ended, in the same trace, and so does what it calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_from_the_client_through_an_evaluation_to_image() {
+    let traces = Traces::collect().await;
+    let image = Process::start("quintet-image", &["--set", &traces.endpoint]);
+    let set = |key: &str| format!("evaluation.{key}_endpoint=http://{}", image.address);
+    let endpoints = ["text", "image", "anomaly"].map(set);
+    let flags: Vec<&str> = endpoints.iter().chain([&traces.endpoint]).flat_map(|value| ["--set", value]).collect();
+    let evaluation = Process::start("quintet-evaluation", &flags);
+    let what = What::Image(ImageEvaluation { samples: Some(64), ..ImageEvaluation::default() });
+    let request = CreateEvaluationRequest { evaluation: Some(what), bootstrap_resamples: Some(100), ..Default::default() };
+    let mut client = EvaluationServiceClient::new(evaluation.channel().await);
+    let id = client.create_evaluation(traced(request)).await.unwrap().into_inner().evaluation.unwrap().id;
+    let mut states = client.watch_evaluation(WatchEvaluationRequest { id }).await.unwrap().into_inner();
+    while states.message().await.unwrap().is_some() {}
+    let spans = traces.of(TRACE, vec![evaluation, image]).await;
+    let named = |name: &str| {
+        let found = spans.iter().find(|(service, span)| service.contains("quintet-evaluation") && span.name == name);
+        &found.unwrap_or_else(|| panic!("no {name}: {spans:?}")).1
+    };
+    let (created, job) = (named("rpc"), named("evaluation"));
+    assert_eq!((hex(&created.parent_span_id).as_str(), &job.parent_span_id), (CALLER, &created.span_id));
+    assert!(created.end_time_unix_nano <= job.end_time_unix_nano, "the call is over before the evaluation");
+    let drawn: Vec<_> = spans.iter().filter(|(service, _)| service.contains("quintet-image")).collect();
+    assert!(!drawn.is_empty() && drawn.iter().all(|(_, span)| span.parent_span_id == job.span_id), "{spans:?}");
 }
 
 /// A call's id is in every line of the log that is about it, in every process that it reached.

@@ -17,7 +17,7 @@ use crate::{
     Config, Error, Settings,
     engine::{classifier::Classifier, datasets, jobs::Jobs},
     peers::Peers,
-    service::{EvaluationService, Evaluator},
+    service::{EvaluationService, Evaluator, Folder},
 };
 
 /// The service's full name.
@@ -58,6 +58,14 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
     };
     let jobs = Jobs::new(config.max_running, config.max_waiting, config.keep_ended, server.tasks().clone());
     let evaluator = Arc::new(Evaluator { peers, classifiers: models.clone(), datasets });
+    let jobs = if config.journal.as_os_str().is_empty() {
+        jobs
+    } else {
+        let (journal, noted) = Folder::open(&config.journal)?;
+        let jobs = jobs.noted_in(Arc::new(journal));
+        jobs.take_up(noted, |request| evaluator.work(request.clone()))?;
+        jobs
+    };
     let service = EvaluationService { evaluator, jobs: jobs.clone() };
     let grpc = EvaluationServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)

@@ -16,6 +16,8 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 pub struct Config {
     /// Where the data sets are.
     pub datasets: PathBuf,
+    /// The folder that evaluations are noted in; empty = none.
+    pub journal: PathBuf,
     /// The text service's URL; empty = the one in this process.
     pub text_endpoint: String,
     /// The image service's URL; empty = the one in this process.

@@ -40,6 +40,17 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Evaluations cannot be kept, or what was kept cannot be read.
+    #[error("the journal {}: {reason}", path.display())]
+    Journal {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The process ends before the evaluation has.
+    #[error("the service ends: the evaluation's turn comes when it is back")]
+    Stopping,
     /// Another service refused or failed.
     #[error("the {service} service: {}", status.message())]
     Peer {
@@ -74,10 +85,10 @@ impl ServiceError for Error {
             Self::Unknown { .. } | Self::UnknownEvaluation(_) => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_secs(5) },
-            Self::Peer { .. } => Kind::Unavailable { retry_after: Duration::from_secs(1) },
+            Self::Peer { .. } | Self::Stopping => Kind::Unavailable { retry_after: Duration::from_secs(1) },
             Self::Mismatch(_) => Kind::FailedPrecondition,
             Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
-            Self::Dataset { .. } | Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
+            Self::Dataset { .. } | Self::Journal { .. } | Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
         }
     }
 
@@ -88,6 +99,8 @@ impl ServiceError for Error {
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
             Self::Dataset { .. } => "BROKEN_DATASET",
+            Self::Journal { .. } => "JOURNAL_FAILED",
+            Self::Stopping => "STOPPING",
             Self::Peer { .. } => "PEER_FAILED",
             Self::Mismatch(_) => "MISMATCH",
             Self::Onnx(_) => "INFERENCE_FAILED",
@@ -101,7 +114,7 @@ impl From<Error> for BuildError {
     fn from(error: Error) -> Self {
         let is_setup = match &error {
             Error::Onnx(error) => error.is_setup(),
-            Error::Setup(_) | Error::Dataset { .. } => true,
+            Error::Setup(_) | Error::Dataset { .. } | Error::Journal { .. } => true,
             _ => false,
         };
         Self { message: error.to_string(), is_setup }

@@ -9,8 +9,7 @@
 //!   of what it was measured with.
 //! * The same request gives the same numbers: every draw comes from the request's seed.
 //! * A job ends: with metrics, an error, or a cancellation, and its watchers hear of it.
-//!
-//! Jobs live in memory and do not survive a restart.
+//! * With a journal, an evaluation that a client was told of is there after a restart, and ends once.
 
 #![forbid(unsafe_code)]
 

@@ -187,7 +187,10 @@ async fn retried<T, F: Future<Output = Result<Response<T>, Status>>>(service: &'
     for _ in 1..TRIES {
         match call().await {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => tokio::time::sleep(pause).await,
+            // The services themselves never say CANCELLED or UNKNOWN to a call that still waits: its connection broke off.
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::Cancelled | Code::Unknown) => {
+                tokio::time::sleep(pause).await;
+            }
             Err(status) => return Err(failed(service)(status)),
         }
         pause *= 2;

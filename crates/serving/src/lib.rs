@@ -23,6 +23,7 @@ pub mod context;
 mod energy;
 pub mod error;
 mod gate;
+mod health;
 mod listener;
 mod local;
 pub mod peer;

@@ -16,13 +16,13 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use crate::config::ServerConfig;
 use crate::{
     component::{Component, Ready},
     energy::Meters,
     gate::{self, Admission, Cache, Gate, Methods, Public},
+    health::Health,
     listener::Listening,
     local,
     peer::{self, Peer},
@@ -112,7 +112,7 @@ impl Server {
     /// Serves the components until `shutdown` is cancelled, then lets calls in progress finish.
     pub async fn serve(self, components: Vec<Component>, descriptors: &'static [u8], shutdown: CancellationToken) -> Result<(), Error> {
         let Self { config, listener, local, tasks, guard, tls, .. } = self;
-        let Parts { routes, health, readiness, on_drain, on_stop, methods } = Parts::of(components, descriptors).await?;
+        let Parts { routes, health, readiness, on_drain, on_stop, methods } = Parts::of(components, descriptors)?;
         let admission = Admission::new(config.max_concurrent_requests);
         let gate = Gate {
             methods: Arc::new(methods),
@@ -142,7 +142,7 @@ impl Server {
         let drain = async {
             shutdown.cancelled().await;
             is_ready.store(false, Ordering::SeqCst);
-            readiness.turn_away(&health).await;
+            readiness.turn_away(&health);
             tokio::time::sleep(Duration::from_secs(config.drain_delay_seconds)).await;
             // Who watched the health has heard of it by now; their streams must not hold up the rest.
             gate.draining.cancel();
@@ -182,7 +182,7 @@ type Hooks = Vec<Box<dyn FnOnce() -> std::pin::Pin<Box<dyn Future<Output = ()> +
 /// The components' routes with health and reflection, and what else came with them.
 struct Parts {
     routes: Routes,
-    health: HealthReporter,
+    health: Health,
     readiness: Readiness,
     methods: Methods,
     on_drain: Hooks,
@@ -190,10 +190,10 @@ struct Parts {
 }
 
 impl Parts {
-    async fn of(components: Vec<Component>, descriptors: &'static [u8]) -> Result<Self, Error> {
+    fn of(components: Vec<Component>, descriptors: &'static [u8]) -> Result<Self, Error> {
         let mut builder = Routes::builder();
-        let (health, health_service) = tonic_health::server::health_reporter();
-        builder.add_service(health_service);
+        let health = Health::new();
+        builder.add_service(health.server());
         let names: Vec<&'static str> = components.iter().map(|component| component.name).collect();
         let reflection = || {
             let listed = names.iter().copied().chain(["grpc.health.v1.Health"]);
@@ -215,7 +215,7 @@ impl Parts {
             on_stop.extend(component.on_stop);
         }
         let readiness = Readiness(ready);
-        readiness.report(&health).await;
+        readiness.report(&health);
         let sets = [
             descriptors,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -235,30 +235,24 @@ impl Readiness {
         self.0.iter().all(|(_, ready)| ready.get())
     }
 
-    async fn report(&self, health: &HealthReporter) {
-        let status = |ready| if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for (name, ready) in &self.0 {
-            health.set_service_status(name, status(ready.get())).await;
-        }
-        health.set_service_status("", status(self.all())).await;
+    fn report(&self, health: &Health) {
+        health.set(self.0.iter().map(|(name, ready)| (*name, ready.get())).chain([("", self.all())]));
     }
 
     /// Tells everybody that nothing is ready any more.
-    async fn turn_away(&self, health: &HealthReporter) {
-        for name in self.0.iter().map(|(name, _)| *name).chain([""]) {
-            health.set_service_status(name, ServingStatus::NotServing).await;
-        }
+    fn turn_away(&self, health: &Health) {
+        health.set(self.0.iter().map(|(name, _)| (*name, false)).chain([("", false)]));
     }
 
     /// Keeps the health up to date, as models come and go, until the drain begins.
-    async fn follow(&self, health: &HealthReporter, is_ready: &AtomicBool, shutdown: &CancellationToken) {
+    async fn follow(&self, health: &Health, is_ready: &AtomicBool, shutdown: &CancellationToken) {
         let mut last: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
         loop {
             tokio::select! { () = shutdown.cancelled() => break, () = tokio::time::sleep(LOOK) => () }
             let now: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
             if now != last {
                 is_ready.store(self.all(), Ordering::SeqCst);
-                self.report(health).await;
+                self.report(health);
                 last = now;
             }
         }

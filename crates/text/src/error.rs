@@ -38,6 +38,9 @@ pub enum Error {
         /// What is counted.
         unit: &'static str,
     },
+    /// The tokenization service refused these fields of a request to it.
+    #[error("the tokenization service refused {}", .0.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<FieldViolation>),
     /// The tokenization service cannot be reached or failed.
     #[error("the tokenization service: {}", .0.message())]
     Tokenization(tonic::Status),
@@ -76,16 +79,11 @@ impl ServiceError for Error {
         let retry_after = Duration::from_millis(250);
         match self {
             Self::Missing(_) => Kind::NotFound,
-            Self::WrongKind { .. } => Kind::FailedPrecondition,
+            // What was refused of no field of the request: the model and its tokenizer do not fit.
+            Self::WrongKind { .. } | Self::Refused(_) => Kind::FailedPrecondition,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after },
-            // A text that the tokenizer refuses is the client's own fault and keeps its code; anything else is
-            // the neighbour's trouble.
             Self::Tokenization(status) => match status.code() {
-                // OUT_OF_RANGE: the texts, or their tokens, are more than a message holds.
-                tonic::Code::InvalidArgument | tonic::Code::OutOfRange => {
-                    Kind::InvalidArgument(vec![FieldViolation { field: "text".to_owned(), description: status.message().to_owned() }])
-                }
                 // A model without a tokenizer, or whose tokenizer has no chat template: trying again does not help.
                 tonic::Code::NotFound | tonic::Code::FailedPrecondition => Kind::FailedPrecondition,
                 tonic::Code::ResourceExhausted => Kind::ResourceExhausted { retry_after },
@@ -107,7 +105,7 @@ impl ServiceError for Error {
             Self::WrongKind { .. } => "WRONG_MODEL_KIND",
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
-            Self::Tokenization(_) => "TOKENIZATION_FAILED",
+            Self::Refused(_) | Self::Tokenization(_) => "TOKENIZATION_FAILED",
             Self::Expired => "DEADLINE_PASSED",
             Self::Run(_) | Self::Onnx(_) => "INFERENCE_FAILED",
             Self::Guide(_) => "GUIDE_FAILED",

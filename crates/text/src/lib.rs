@@ -15,6 +15,7 @@ mod build;
 mod config;
 pub mod engine;
 mod error;
+mod refusal;
 mod service;
 mod tokenizer;
 

@@ -72,13 +72,13 @@ impl Tokenizer {
             }),
             ..asked
         };
-        Ok(self.client.clone().encode(request).await.map_err(Error::Tokenization)?.into_inner().encodings)
+        Ok(self.client.clone().encode(request).await.map_err(Error::of_tokenization)?.into_inner().encodings)
     }
 
     /// How many ids the tokenizer has, which of them are special, and its mask.
     pub(crate) async fn described(&self, model: &ModelFolder) -> Result<Vocabulary, Error> {
         let request = GetTokenizerRequest { model: model.name.clone(), model_version: model.version.clone() };
-        let tokenizer = self.client.clone().get_tokenizer(request).await.map_err(Error::Tokenization)?.into_inner().tokenizer.unwrap_or_default();
+        let tokenizer = self.client.clone().get_tokenizer(request).await.map_err(Error::of_tokenization)?.into_inner().tokenizer.unwrap_or_default();
         let mut special_ids: Vec<u32> = tokenizer.special_tokens.iter().map(|special| special.id).collect();
         special_ids.sort_unstable();
         let mut specials = tokenizer.special_tokens.into_iter();
@@ -97,23 +97,23 @@ impl Tokenizer {
                 skip_special_tokens: Some(false),
                 ..DecodeRequest::default()
             };
-            texts.extend(self.client.clone().decode(request).await.map_err(Error::Tokenization)?.into_inner().texts);
+            texts.extend(self.client.clone().decode(request).await.map_err(Error::of_tokenization)?.into_inner().texts);
         }
         Ok(texts)
     }
 
     /// The token ids of a conversation as the model's template writes it.
     pub(crate) async fn chat(&self, request: ApplyChatTemplateRequest) -> Result<Vec<u32>, Error> {
-        let answer = self.client.clone().apply_chat_template(request).await.map_err(Error::Tokenization)?.into_inner();
+        let answer = self.client.clone().apply_chat_template(request).await.map_err(Error::of_tokenization)?.into_inner();
         Ok(answer.encoding.map(|encoding| encoding.ids).unwrap_or_default())
     }
 
     /// The bytes of each token by its id, and which tokens are special.
     pub(crate) async fn vocabulary(&self, model: &ModelFolder) -> Result<(Vec<Vec<u8>>, Vec<u32>), Error> {
         let request = GetVocabularyRequest { model: model.name.clone(), model_version: model.version.clone() };
-        let mut parts = self.client.clone().get_vocabulary(request).await.map_err(Error::Tokenization)?.into_inner();
+        let mut parts = self.client.clone().get_vocabulary(request).await.map_err(Error::of_tokenization)?.into_inner();
         let (mut bytes, mut special) = (Vec::new(), Vec::new());
-        while let Some(part) = parts.message().await.map_err(Error::Tokenization)? {
+        while let Some(part) = parts.message().await.map_err(Error::of_tokenization)? {
             for entry in part.entries {
                 if entry.id as usize >= MOST_TOKENS {
                     let reason = format!("token {}: at most {MOST_TOKENS} tokens are believed", entry.id);
@@ -140,8 +140,8 @@ impl Tokenizer {
         let first = DecodeStreamRequest { model, model_version, skip_special_tokens: Some(true), ids: Vec::new() };
         // The first message is there before the call begins, so that it never waits for us.
         ids.try_send(first).map_err(|_| Error::Ended)?;
-        let mut texts = self.client.clone().decode_stream(ReceiverStream::new(requests)).await.map_err(Error::Tokenization)?.into_inner();
-        texts.message().await.map_err(Error::Tokenization)?;
+        let mut texts = self.client.clone().decode_stream(ReceiverStream::new(requests)).await.map_err(Error::of_tokenization)?.into_inner();
+        texts.message().await.map_err(Error::of_tokenization)?;
         Ok(Decoding { ids, texts })
     }
 }
@@ -149,8 +149,10 @@ impl Tokenizer {
 impl Decoding {
     /// The text that became whole with these tokens.
     pub(crate) async fn push(&mut self, ids: Vec<u32>) -> Result<String, Error> {
-        self.ids.send(DecodeStreamRequest { ids, ..DecodeStreamRequest::default() }).await.map_err(|_| Error::Ended)?;
-        self.next().await
+        let is_sent = self.ids.send(DecodeStreamRequest { ids, ..DecodeStreamRequest::default() }).await.is_ok();
+        // Where the call has ended before, its status says why.
+        let text = self.next().await?;
+        if is_sent { Ok(text) } else { Err(Error::Ended) }
     }
 
     /// The text that was held back to the end.
@@ -160,7 +162,7 @@ impl Decoding {
     }
 
     async fn next(&mut self) -> Result<String, Error> {
-        let answer = self.texts.message().await.map_err(Error::Tokenization)?;
+        let answer = self.texts.message().await.map_err(Error::of_tokenization)?;
         Ok(answer.map(|answer| answer.text).unwrap_or_default())
     }
 }

@@ -1,4 +1,8 @@
-//! Evaluations as jobs: bounded, watched, cancelled.
+//! Evaluations as jobs: bounded, watched, cancelled, and noted where they shall outlive the process.
+//!
+//! With a journal a job is noted before who asked for it hears of it, before it runs, and before anybody hears of its end. So
+//! what a client was told stays true: a job whose turn had not come is taken up by the next process, and one that was running
+//! when its process was killed has failed. It is not run again by itself, since it may be what the process died of.
 
 use std::{
     collections::BTreeMap,
@@ -9,110 +13,17 @@ use std::{
 
 use futures_util::FutureExt;
 use metrics::counter;
-use quintet_serving::context::Context;
-use tokio::sync::{Semaphore, watch};
+use quintet_serving::{context::Context, telemetry};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span};
 
-use super::Metric;
+use super::{
+    Metric,
+    job::{Job, Progress, Snapshot, State},
+    journal::{Journal, Noted},
+};
 use crate::Error;
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Waiting for its turn.
-    Queued,
-    /// Running.
-    Running,
-    /// Ended with metrics.
-    Succeeded,
-    /// Ended with an error.
-    Failed,
-    /// Cancelled.
-    Cancelled,
-}
-
-impl State {
-    /// Whether the job is over.
-    pub fn has_ended(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
-    }
-}
-
-/// What is known of a job.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Where it stands.
-    pub state: State,
-    /// What it is doing.
-    pub stage: &'static str,
-    /// Steps done of the present stage.
-    pub done: usize,
-    /// Steps of the present stage; 0 = not known.
-    pub total: usize,
-    /// What it measured.
-    pub metrics: Vec<Metric>,
-    /// Why it failed.
-    pub error: String,
-    /// When it ended.
-    pub ended_at: Option<SystemTime>,
-}
-
-/// A job; `R` is the request that it was made from.
-#[derive(Debug)]
-pub struct Job<R> {
-    /// Its id.
-    pub id: String,
-    /// Its request.
-    pub request: R,
-    /// When it was created.
-    pub created_at: SystemTime,
-    number: u64,
-    snapshot: watch::Sender<Snapshot>,
-    cancel: CancellationToken,
-}
-
-impl<R> Job<R> {
-    /// What is known of it now.
-    pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
-    }
-
-    /// Follows it: the state now and after each change. A slow watcher sees the newest.
-    pub fn watch(&self) -> watch::Receiver<Snapshot> {
-        self.snapshot.subscribe()
-    }
-
-    /// Cancels it, if it has not ended.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
-        self.snapshot.send_modify(change);
-    }
-}
-
-/// How a running job tells of its progress.
-#[derive(Debug)]
-pub struct Progress<R>(Arc<Job<R>>);
-
-impl<R> Clone for Progress<R> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<R> Progress<R> {
-    /// A new stage begins, of so many steps.
-    pub fn stage(&self, stage: &'static str, total: usize) {
-        self.0.change(|snapshot| (snapshot.stage, snapshot.done, snapshot.total) = (stage, 0, total));
-    }
-
-    /// So many steps of the stage are done.
-    pub fn done(&self, done: usize) {
-        self.0.change(|snapshot| snapshot.done = done);
-    }
-}
 
 /// The jobs of a service.
 #[derive(Debug)]
@@ -122,6 +33,7 @@ pub struct Jobs<R> {
     tasks: TaskTracker,
     shutdown: CancellationToken,
     max_waiting: usize,
+    journal: Option<Arc<dyn Journal<R>>>,
 }
 
 #[derive(Debug)]
@@ -139,6 +51,7 @@ impl<R> Clone for Jobs<R> {
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),
             max_waiting: self.max_waiting,
+            journal: self.journal.clone(),
         }
     }
 }
@@ -152,15 +65,22 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             tasks,
             shutdown: CancellationToken::new(),
             max_waiting,
+            journal: None,
         }
+    }
+
+    /// The same, noted there.
+    #[must_use]
+    pub fn noted_in(self, journal: Arc<dyn Journal<R>>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     fn table(&self) -> MutexGuard<'_, Table<R>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a job, or refuses at once when too many wait.
-    pub fn start<F>(&self, request: R, run: impl FnOnce(Progress<R>) -> F + Send + 'static) -> Result<Arc<Job<R>>, Error>
+    /// Starts a job, or refuses at once when too many wait. It runs on where who asked for it does not wait for the answer.
+    pub async fn start<F>(&self, request: R, run: impl FnOnce(Progress<R>) -> F + Send + 'static) -> Result<Arc<Job<R>>, Error>
     where
         F: Future<Output = Result<Vec<Metric>, Error>> + Send + 'static,
     {
@@ -171,58 +91,139 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             if waiting >= self.max_waiting + self.turns.available_permits() {
                 return Err(Error::Full { waiting, limit: self.max_waiting });
             }
-            let snapshot =
-                Snapshot { state: State::Queued, stage: "waiting", done: 0, total: 0, metrics: Vec::new(), error: String::new(), ended_at: None };
-            let number = table.next;
-            table.next += 1;
-            let job = Arc::new(Job {
+            let noted = Noted {
+                number: table.next,
                 id: format!("{:016x}", rand::random::<u64>()),
                 request,
                 created_at: SystemTime::now(),
-                number,
-                snapshot: watch::channel(snapshot).0,
-                cancel: self.shutdown.child_token(),
-            });
-            table.jobs.insert(number, Arc::clone(&job));
-            job
+                snapshot: Snapshot::queued(),
+            };
+            table.add(noted)
         };
-        let (started, turns, jobs) = (Arc::clone(&job), Arc::clone(&self.turns), self.clone());
+        let (tell, told) = oneshot::channel();
+        let (jobs, added) = (self.clone(), Arc::clone(&job));
         // The job goes on for whoever asked for it, beyond the deadline of the call that did.
         let context = Context { deadline: None, ..Context::current() };
-        self.tasks.spawn(context.scope(async move {
-            let work = async {
-                let _turn = turns.acquire().await.map_err(|_| Error::Ended)?;
-                started.change(|snapshot| snapshot.state = State::Running);
-                run(Progress(Arc::clone(&started))).await
-            };
-            // A panic ends the job like any other fault: its watchers must hear of an end.
-            let work = AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.unwrap_or(Err(Error::Ended)));
-            // Dropping the work takes back what it has under way in other services and on the classifier's thread.
-            let outcome = tokio::select! { biased; () = started.cancel.cancelled() => None, outcome = work => Some(outcome) };
-            started.change(|snapshot| {
-                snapshot.ended_at = Some(SystemTime::now());
-                match outcome {
-                    None => snapshot.state = State::Cancelled,
-                    Some(Ok(metrics)) => (snapshot.state, snapshot.stage, snapshot.metrics) = (State::Succeeded, "done", metrics),
-                    Some(Err(error)) => {
-                        tracing::warn!(id = started.id, %error, "an evaluation failed");
-                        (snapshot.state, snapshot.error) = (State::Failed, error.to_string());
+        let span = span(&job);
+        telemetry::go_on_from_here(&span);
+        let carried = context.scope(async move {
+            let noted = jobs.note(&added, added.snapshot()).await;
+            if noted.is_err() {
+                jobs.table().jobs.remove(&added.number);
+                added.left.cancel();
+            }
+            let goes_on = noted.is_ok();
+            // Who asked may have gone.
+            drop(tell.send(noted));
+            if goes_on {
+                jobs.carry(added, run).await;
+            }
+        });
+        self.tasks.spawn(carried.instrument(span));
+        told.await.map_err(|_| Error::Ended)??;
+        Ok(job)
+    }
+
+    /// Takes up what another process has left: `run` makes the work of a job whose turn had not come.
+    pub fn take_up<F, W>(&self, noted: Vec<Noted<R>>, run: impl Fn(&R) -> W) -> Result<(), Error>
+    where
+        W: FnOnce(Progress<R>) -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Metric>, Error>> + Send + 'static,
+    {
+        for mut noted in noted {
+            let was_running = noted.snapshot.state == State::Running;
+            if was_running {
+                noted.snapshot.state = State::Failed;
+                noted.snapshot.error = String::from("the service's process ended while it ran: create it again");
+                noted.snapshot.ended_at = Some(SystemTime::now());
+            }
+            let job = self.table().add(noted);
+            match job.snapshot().state {
+                State::Queued => {
+                    tracing::info!(id = job.id, "an evaluation whose turn had not come is taken up");
+                    self.tasks.spawn(self.clone().carry(Arc::clone(&job), run(&job.request)).instrument(span(&job)));
+                }
+                _ if was_running => {
+                    tracing::warn!(id = job.id, "an evaluation was running when its process ended");
+                    count(State::Failed);
+                    if let Some(journal) = &self.journal {
+                        journal.note(&job, &job.snapshot())?;
                     }
                 }
-                counter!("quintet_evaluation_evaluations_total", "state" => format!("{:?}", snapshot.state).to_lowercase()).increment(1);
-            });
-            jobs.forget();
-        }));
-        Ok(job)
+                _ => (),
+            }
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// A job from its queue to its end.
+    async fn carry<F>(self, job: Arc<Job<R>>, run: impl FnOnce(Progress<R>) -> F + Send)
+    where
+        F: Future<Output = Result<Vec<Metric>, Error>> + Send,
+    {
+        let is_over = async || tokio::select! { () = job.cancel.cancelled() => (), () = self.shutdown.cancelled() => () };
+        let turn = tokio::select! { biased; () = is_over() => None, turn = self.turns.acquire() => turn.ok() };
+        let outcome = match turn {
+            None if self.journal.is_some() && !job.cancel.is_cancelled() => {
+                // The next process finds it in the journal.
+                job.left.cancel();
+                return;
+            }
+            None => None,
+            Some(_turn) => {
+                self.change(&job, |snapshot| snapshot.state = State::Running).await;
+                // A panic ends the job like any other fault: its watchers must hear of an end.
+                let work = AssertUnwindSafe(async { run(Progress(Arc::clone(&job))).await }).catch_unwind();
+                let work = work.map(|outcome| outcome.unwrap_or(Err(Error::Ended)));
+                // Dropping the work takes back what it has under way in other services and on the classifier's thread.
+                tokio::select! { biased; () = is_over() => None, outcome = work => Some(outcome) }
+            }
+        };
+        let end = |snapshot: &mut Snapshot| {
+            snapshot.ended_at = Some(SystemTime::now());
+            match outcome {
+                None => snapshot.state = State::Cancelled,
+                Some(Ok(metrics)) => (snapshot.state, snapshot.stage, snapshot.metrics) = (State::Succeeded, "done".into(), metrics),
+                Some(Err(error)) => {
+                    tracing::warn!(id = job.id, %error, "an evaluation failed");
+                    (snapshot.state, snapshot.error) = (State::Failed, error.to_string());
+                }
+            }
+            count(snapshot.state);
+        };
+        self.change(&job, end).await;
+        self.forget();
+    }
+
+    /// Changes what is known of a job: in the journal first, so that nobody hears of what could be lost.
+    async fn change(&self, job: &Arc<Job<R>>, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = job.snapshot();
+        change(&mut snapshot);
+        if let Err(error) = self.note(job, snapshot.clone()).await {
+            tracing::error!(id = job.id, %error, "how an evaluation stands could not be noted");
+        }
+        job.snapshot.send_replace(snapshot);
+    }
+
+    async fn note(&self, job: &Arc<Job<R>>, snapshot: Snapshot) -> Result<(), Error> {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let job = Arc::clone(job);
+        tokio::task::spawn_blocking(move || journal.note(&job, &snapshot)).await.map_err(|_| Error::Ended)?
     }
 
     /// Drops the oldest ended jobs beyond those that are kept.
     fn forget(&self) {
-        let mut table = self.table();
-        let ended: Vec<u64> = table.jobs.iter().filter(|(_, job)| job.snapshot.borrow().state.has_ended()).map(|(number, _)| *number).collect();
-        let surplus = ended.len().saturating_sub(table.keep_ended);
-        for number in ended.into_iter().take(surplus) {
-            table.jobs.remove(&number);
+        let dropped: Vec<u64> = {
+            let mut table = self.table();
+            let ended: Vec<u64> = table.jobs.iter().filter(|(_, job)| job.snapshot.borrow().state.has_ended()).map(|(number, _)| *number).collect();
+            let surplus = ended.len().saturating_sub(table.keep_ended);
+            ended.into_iter().take(surplus).inspect(|number| drop(table.jobs.remove(number))).collect()
+        };
+        for number in dropped {
+            if let Some(Err(error)) = self.journal.as_ref().map(|journal| journal.forget(number)) {
+                tracing::warn!(%error, "an old evaluation could not be forgotten");
+            }
         }
     }
 
@@ -239,10 +240,29 @@ impl<R: Send + Sync + 'static> Jobs<R> {
         (page, more)
     }
 
-    /// Cancels all jobs, those to come too.
+    /// Cancels all jobs, those to come too; with a journal those that wait are left to the next process.
     pub fn shut_down(&self) {
         self.shutdown.cancel();
     }
+}
+
+impl<R> Table<R> {
+    fn add(&mut self, noted: Noted<R>) -> Arc<Job<R>> {
+        let Noted { number, id, request, created_at, snapshot } = noted;
+        let (cancel, left) = (CancellationToken::new(), CancellationToken::new());
+        let job = Arc::new(Job { id, request, created_at, number, snapshot: watch::channel(snapshot).0, cancel, left });
+        self.next = self.next.max(number.saturating_add(1));
+        self.jobs.insert(number, Arc::clone(&job));
+        job
+    }
+}
+
+fn span<R>(job: &Job<R>) -> Span {
+    tracing::info_span!(parent: None, "evaluation", id = job.id)
+}
+
+fn count(state: State) {
+    counter!("quintet_evaluation_evaluations_total", "state" => format!("{state:?}").to_lowercase()).increment(1);
 }
 
 #[cfg(test)]
@@ -270,10 +290,10 @@ mod tests {
             gate.await.unwrap();
             Ok(Vec::new())
         });
-        let job = job.unwrap();
+        let job = job.await.unwrap();
         let mut watch = job.watch();
         let seen = watch.wait_for(|snapshot| snapshot.done == 2).await.unwrap().clone();
-        assert_eq!((seen.state, seen.stage, seen.total), (State::Running, "counting", 3));
+        assert_eq!((seen.state, seen.stage, seen.total), (State::Running, "counting".into(), 3));
         go.send(()).unwrap();
         assert_eq!(ended(&job).await.state, State::Succeeded);
         assert!(job.snapshot().ended_at.is_some());
@@ -283,10 +303,10 @@ mod tests {
     async fn jobs_wait_their_turn_and_too_many_are_refused() {
         let jobs = jobs(1, 4);
         let forever = |_| std::future::pending();
-        let first = jobs.start(1, forever).unwrap();
+        let first = jobs.start(1, forever).await.unwrap();
         first.watch().wait_for(|snapshot| snapshot.state == State::Running).await.unwrap();
-        let second = jobs.start(2, |_| async { Ok(Vec::new()) }).unwrap();
-        assert!(matches!(jobs.start(3, forever), Err(Error::Full { waiting: 1, limit: 1 })));
+        let second = jobs.start(2, |_| async { Ok(Vec::new()) }).await.unwrap();
+        assert!(matches!(jobs.start(3, forever).await, Err(Error::Full { waiting: 1, limit: 1 })));
         assert_eq!(second.snapshot().state, State::Queued);
         first.cancel();
         assert_eq!(ended(&first).await.state, State::Cancelled);
@@ -299,10 +319,10 @@ mod tests {
     async fn shutting_down_cancels_all_and_old_ones_are_forgotten() {
         let jobs = jobs(8, 2);
         for number in 0..4 {
-            let job = jobs.start(number, |_| async { Err(Error::Ended) }).unwrap();
+            let job = jobs.start(number, |_| async { Err(Error::Ended) }).await.unwrap();
             assert_eq!(ended(&job).await.state, State::Failed);
         }
-        let running = jobs.start(9, |_| std::future::pending()).unwrap();
+        let running = jobs.start(9, |_| std::future::pending()).await.unwrap();
         jobs.shut_down();
         assert_eq!(ended(&running).await.state, State::Cancelled);
         jobs.tasks.close();

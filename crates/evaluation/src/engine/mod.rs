@@ -1,8 +1,10 @@
-//! Data sets, classifiers, metrics and jobs.
+//! Data sets, classifiers, metrics, jobs and what is kept of them.
 
 pub mod classifier;
 pub mod datasets;
+pub mod job;
 pub mod jobs;
+pub mod journal;
 pub mod metrics;
 mod report;
 

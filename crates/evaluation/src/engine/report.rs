@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// A measured number with all that is needed to measure it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its value.
     pub value: f64,
     /// Its interval, where one can be given.
@@ -22,7 +22,7 @@ pub struct Metric {
 }
 
 /// A confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
     pub lower: f64,
@@ -31,7 +31,7 @@ pub struct Interval {
     /// The confidence level.
     pub level: f64,
     /// How it was made.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
 }
 
 /// A signature: the metric's parameters and the program's version.

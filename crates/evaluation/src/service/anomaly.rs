@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use quintet_proto::evaluation::v1::{AnomalyEvaluation, CreateEvaluationRequest};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Metric,
         datasets::Kind,
-        jobs::Progress,
+        job::Progress,
         metrics::{bootstrap, ranking},
         signature,
     },
@@ -24,11 +24,13 @@ impl Evaluator {
         if asked.model.is_empty() {
             asked.model = self.peers.default_anomaly_model().await?;
         }
-        let named = |suffix: &str| format!("{}{suffix}", asked.model.trim_start_matches("vae-"));
-        let known = |name: &str| self.datasets.iter().any(|dataset| dataset.name == name && dataset.kind == Kind::LabelledSamples);
-        // "vae-digits" means "digits-heldout".
-        let name = if asked.dataset.is_empty() && known(&named("-heldout")) { named("-heldout") } else { asked.dataset.clone() };
-        let dataset = self.dataset(&name, Kind::LabelledSamples)?;
+        let dataset = if asked.dataset.is_empty() {
+            // "vae-digits" means "digits-heldout", and where that is not there the only one.
+            let own = self.dataset(&format!("{}-heldout", asked.model.trim_start_matches("vae-")), Kind::LabelledSamples);
+            own.or_else(|missing| self.dataset("", Kind::LabelledSamples).map_err(|_| missing))?
+        } else {
+            self.dataset(&asked.dataset, Kind::LabelledSamples)?
+        };
         Ok(AnomalyEvaluation { model: asked.model, dataset: dataset.name.clone() })
     }
 
@@ -87,7 +89,7 @@ impl Evaluator {
                 ("resamples", format!("{resamples}-stratified")),
             ]);
             Ok(Metric {
-                name,
+                name: Cow::Borrowed(name),
                 value,
                 interval,
                 signature,

@@ -6,9 +6,10 @@ use quintet_proto::evaluation::v1::{
 };
 
 use crate::engine::{
-    Metric,
+    Interval, Metric,
     datasets::{Dataset, Kind},
-    jobs::{Job, Snapshot, State},
+    job::{Job, Snapshot, State},
+    journal::Noted,
 };
 
 pub(super) fn dataset(dataset: &Dataset) -> DatasetMessage {
@@ -32,7 +33,7 @@ pub(super) fn evaluation(job: &Job<CreateEvaluationRequest>, snapshot: Snapshot)
         id: job.id.clone(),
         state: state.into(),
         request: Some(job.request.clone()),
-        stage: snapshot.stage.to_owned(),
+        stage: snapshot.stage.into_owned(),
         progress_done: snapshot.done as u64,
         progress_total: snapshot.total as u64,
         metrics: snapshot.metrics.into_iter().map(metric).collect(),
@@ -42,15 +43,63 @@ pub(super) fn evaluation(job: &Job<CreateEvaluationRequest>, snapshot: Snapshot)
     }
 }
 
+/// A job as [`evaluation`] wrote it.
+pub(super) fn noted(number: u64, evaluation: Evaluation) -> Result<Noted<CreateEvaluationRequest>, String> {
+    let state = match evaluation.state() {
+        EvaluationState::Queued => State::Queued,
+        EvaluationState::Running => State::Running,
+        EvaluationState::Succeeded => State::Succeeded,
+        EvaluationState::Failed => State::Failed,
+        EvaluationState::Cancelled => State::Cancelled,
+        EvaluationState::Unspecified => return Err(format!("state {}: not known", evaluation.state)),
+    };
+    let time = |field: &str, given: Option<Timestamp>| -> Result<Option<SystemTime>, String> {
+        given.map(|given| SystemTime::try_from(given).map_err(|error| format!("{field}: {error}"))).transpose()
+    };
+    Ok(Noted {
+        number,
+        id: evaluation.id,
+        request: evaluation.request.ok_or("it has no request")?,
+        created_at: time("created_at", evaluation.created_at)?.ok_or("it has no created_at")?,
+        snapshot: Snapshot {
+            state,
+            stage: evaluation.stage.into(),
+            done: evaluation.progress_done as usize,
+            total: evaluation.progress_total as usize,
+            metrics: evaluation.metrics.into_iter().map(measured).collect(),
+            error: evaluation.error,
+            ended_at: time("ended_at", evaluation.ended_at)?,
+        },
+    })
+}
+
+fn measured(metric: MetricMessage) -> Metric {
+    Metric {
+        name: metric.name.into(),
+        value: metric.value,
+        interval: metric.interval.map(|interval| Interval {
+            lower: interval.lower,
+            upper: interval.upper,
+            level: interval.level,
+            method: interval.method.into(),
+        }),
+        signature: metric.signature,
+        sample_size: metric.sample_size as usize,
+        seed: metric.seed,
+        higher_is_better: metric.higher_is_better,
+        measured_with: metric.measured_with.into_iter().collect(),
+    }
+}
+
 fn metric(metric: Metric) -> MetricMessage {
     MetricMessage {
-        name: metric.name.to_owned(),
+        name: metric.name.into_owned(),
         value: metric.value,
         interval: metric.interval.map(|interval| ConfidenceInterval {
             lower: interval.lower,
             upper: interval.upper,
             level: interval.level,
-            method: interval.method.to_owned(),
+            method: interval.method.into_owned(),
         }),
         signature: metric.signature,
         sample_size: metric.sample_size as u64,

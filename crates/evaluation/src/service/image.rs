@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use quintet_proto::evaluation::v1::{CreateEvaluationRequest, ImageEvaluation};
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use crate::{
         Metric,
         classifier::Reading,
         datasets::Kind,
-        jobs::Progress,
+        job::Progress,
         metrics::{
             bootstrap::{self, GROUPS},
             frechet,
@@ -112,7 +112,7 @@ fn measure(
     }
     let (count, real_count) = (generated.features.nrows(), real.features.nrows());
     let metric = |name, value, interval, signature, higher_is_better| Metric {
-        name,
+        name: Cow::Borrowed(name),
         value,
         interval,
         signature,

@@ -3,6 +3,7 @@
 mod anomaly;
 mod convert;
 mod image;
+mod journal;
 mod text;
 
 use std::{
@@ -24,12 +25,15 @@ use tonic::{Request, Response, Status};
 use crate::{
     Error,
     engine::{
+        Metric,
         classifier::Classifier,
         datasets::{Dataset, Kind},
+        job::Progress,
         jobs::Jobs,
     },
     peers::Peers,
 };
+pub(crate) use journal::Folder;
 
 /// What every evaluation needs.
 #[derive(Debug)]
@@ -52,6 +56,13 @@ struct Draws {
     resamples: usize,
 }
 
+/// How a running evaluation tells of its progress, and what comes of it.
+type Running = Progress<CreateEvaluationRequest>;
+type Measuring = Pin<Box<dyn Future<Output = Result<Vec<Metric>, Error>> + Send>>;
+
+/// Resamples of an evaluation that does not say.
+const RESAMPLES: u32 = 1000;
+
 impl Evaluator {
     /// The data set of this name and kind; empty = the only one of its kind.
     fn dataset(&self, name: &str, kind: Kind) -> Result<&Dataset, Error> {
@@ -72,33 +83,43 @@ impl Evaluator {
         let found = all.into_iter().rev().find(|classifier| is_only || classifier.name == name);
         found.ok_or_else(|| Error::Unknown { what: "image classifier", name: name.to_owned(), known })
     }
+
+    /// Fills in the defaults and checks what can be checked before the job begins.
+    async fn check(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationRequest, Error> {
+        let resamples = request.bootstrap_resamples.unwrap_or(RESAMPLES);
+        if !(100..=10_000).contains(&resamples) {
+            return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
+        }
+        let what = match request.evaluation {
+            None => return Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+            Some(What::Image(asked)) => What::Image(self.check_image(asked)?),
+            Some(What::Text(asked)) => What::Text(self.check_text(asked)?),
+            Some(What::Anomaly(asked)) => What::Anomaly(self.check_anomaly(asked).await?),
+        };
+        Ok(CreateEvaluationRequest { evaluation: Some(what), bootstrap_resamples: Some(resamples), ..request })
+    }
+
+    /// The work of a job whose request was checked.
+    pub(crate) fn work(self: &Arc<Self>, request: CreateEvaluationRequest) -> impl FnOnce(Running) -> Measuring + Send + 'static {
+        let evaluator = Arc::clone(self);
+        let draws = Draws { seed: request.seed, resamples: request.bootstrap_resamples.unwrap_or(RESAMPLES) as usize };
+        move |progress| {
+            Box::pin(async move {
+                match request.evaluation {
+                    None => Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+                    Some(What::Image(asked)) => evaluator.run_image(asked, draws, progress).await,
+                    Some(What::Text(asked)) => evaluator.run_text(asked, draws, progress).await,
+                    Some(What::Anomaly(asked)) => evaluator.run_anomaly(asked, draws, progress).await,
+                }
+            })
+        }
+    }
 }
 
 impl EvaluationService {
     async fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
-        let resamples = request.bootstrap_resamples.unwrap_or(1000);
-        if !(100..=10_000).contains(&resamples) {
-            return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
-        }
-        let draws = Draws { seed: request.seed, resamples: resamples as usize };
-        let filled = |what: What| CreateEvaluationRequest { evaluation: Some(what), seed: request.seed, bootstrap_resamples: Some(resamples) };
-        let evaluator = Arc::clone(&self.evaluator);
-        let job = match request.evaluation {
-            None => return Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
-            Some(What::Image(asked)) => {
-                let asked = evaluator.check_image(asked)?;
-                self.jobs.start(filled(What::Image(asked.clone())), move |progress| async move { evaluator.run_image(asked, draws, progress).await })
-            }
-            Some(What::Text(asked)) => {
-                let asked = evaluator.check_text(asked)?;
-                self.jobs.start(filled(What::Text(asked.clone())), move |progress| async move { evaluator.run_text(asked, draws, progress).await })
-            }
-            Some(What::Anomaly(asked)) => {
-                let asked = evaluator.check_anomaly(asked).await?;
-                self.jobs
-                    .start(filled(What::Anomaly(asked.clone())), move |progress| async move { evaluator.run_anomaly(asked, draws, progress).await })
-            }
-        }?;
+        let request = self.evaluator.check(request).await?;
+        let job = self.jobs.start(request.clone(), self.evaluator.work(request)).await?;
         Ok(CreateEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) })
     }
 
@@ -139,10 +160,15 @@ impl evaluation_service_server::EvaluationService for EvaluationService {
 
     async fn watch_evaluation(&self, request: Request<WatchEvaluationRequest>) -> Result<Response<Self::WatchEvaluationStream>, Status> {
         let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
-        let mut states = Some(WatchStream::new(job.watch()));
+        let mut states = Some((WatchStream::new(job.watch()), Box::pin(job.left())));
         let stream = futures_util::stream::poll_fn(move |context| {
-            let Some(open) = states.as_mut() else { return Poll::Ready(None) };
-            let snapshot = ready!(Pin::new(open).poll_next(context));
+            let Some((open, left)) = states.as_mut() else { return Poll::Ready(None) };
+            let Poll::Ready(snapshot) = Pin::new(open).poll_next(context) else {
+                // Its end comes after that of this process.
+                ready!(left.as_mut().poll(context));
+                states = None;
+                return Poll::Ready(Some(Err(status(&Error::Stopping))));
+            };
             // The state in which it ended is the last that is sent.
             if snapshot.as_ref().is_none_or(|snapshot| snapshot.state.has_ended()) {
                 states = None;
@@ -161,7 +187,11 @@ impl evaluation_service_server::EvaluationService for EvaluationService {
         job.cancel();
         let mut watch = job.watch();
         // It ends at once: what it has under way is dropped.
-        let ended = watch.wait_for(|snapshot| snapshot.state.has_ended()).await.map(|snapshot| snapshot.clone());
+        let ended = tokio::select! {
+            biased;
+            ended = watch.wait_for(|snapshot| snapshot.state.has_ended()) => ended.map(|snapshot| snapshot.clone()),
+            () = job.left() => return Err(status(&Error::Stopping)),
+        };
         let snapshot = ended.unwrap_or_else(|_| job.snapshot());
         Ok(Response::new(CancelEvaluationResponse { evaluation: Some(convert::evaluation(&job, snapshot)) }))
     }

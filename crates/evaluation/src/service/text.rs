@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use quintet_proto::evaluation::v1::{CreateEvaluationRequest, TextEvaluation};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Metric,
         datasets::Kind,
-        jobs::Progress,
+        job::Progress,
         metrics::{
             bootstrap,
             likelihood::{Document, bits_per_byte, perplexity},
@@ -78,7 +78,7 @@ impl Evaluator {
                 measure(&drawn)
             });
             Metric {
-                name,
+                name: Cow::Borrowed(name),
                 value: measure(&all),
                 interval,
                 signature: signature(unit),

@@ -132,6 +132,9 @@ async fn health_reflection_and_http_are_there() {
     assert_eq!(health(&running.channel, "two.Two").await, Ok(Status::NotServing));
     assert_eq!(health(&running.channel, "").await, Ok(Status::NotServing));
     assert_eq!(health(&running.channel, "three.Three").await, Err(tonic::Code::NotFound));
+    let watched = HealthCheckRequest { service: "three.Three".to_owned() };
+    let mut watch = HealthClient::new(running.channel.clone()).watch(watched).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), Status::ServiceUnknown);
 
     let request = ServerReflectionRequest { message_request: Some(MessageRequest::ListServices(String::new())), ..Default::default() };
     let mut v1 = ServerReflectionClient::new(running.channel.clone());

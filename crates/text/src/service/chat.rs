@@ -14,7 +14,7 @@ use crate::{Error, engine::Engine};
 impl TextService {
     pub(super) async fn chat_whole(&self, request: ChatRequest) -> Result<ChatResponse, Error> {
         let request = self.written(request).await?;
-        Ok(ChatResponse { generated: Some(self.generate_whole(request).await?) })
+        Ok(ChatResponse { generated: Some(self.generate_whole(request).await.map_err(Error::of_chat)?) })
     }
 
     pub(super) async fn chat_pieces(
@@ -22,7 +22,7 @@ impl TextService {
         request: ChatRequest,
     ) -> Result<impl Stream<Item = Result<ChatStreamResponse, Status>> + Send + use<>, Error> {
         let request = self.written(request).await?;
-        let pieces = self.generate_pieces(request).await?;
+        let pieces = self.generate_pieces(request).await.map_err(Error::of_chat)?;
         Ok(pieces.map(|piece| piece.map(|piece| ChatStreamResponse { generated: Some(piece) })))
     }
 
@@ -49,7 +49,7 @@ impl TextService {
             return_encoding: true,
             ..ApplyChatTemplateRequest::default()
         };
-        generate.prompt_ids = self.tokenizer.chat(asked).await?;
+        generate.prompt_ids = self.tokenizer.chat(asked).await.map_err(Error::of_conversation)?;
         if generate.prompt_ids.is_empty() {
             return Err(Error::invalid("messages", "the template makes nothing of them"));
         }

@@ -15,6 +15,7 @@ use crate::{
         Engine,
         encoder::{Activation, Head},
     },
+    refusal::Part,
 };
 
 impl TextService {
@@ -43,7 +44,13 @@ impl TextService {
         self.encodable(folder, "inputs", inputs, bytes)?;
         let texts = request.inputs.into_iter().map(|input| EncodeInput { text: input.text, pair: input.text_pair, ..EncodeInput::default() });
         let limit = (encoder.max_tokens(), request.truncate);
-        let texts = self.read(folder, texts.collect(), limit, EncodeRequest::default(), |index| format!("inputs[{index}]")).await?;
+        let texts = self.read(folder, texts.collect(), limit, EncodeRequest::default(), |index| format!("inputs[{index}]")).await;
+        let texts = texts.map_err(|error| {
+            error.of_inputs("inputs", |index, part| match part {
+                Part::Text => format!("inputs[{index}].text"),
+                Part::Pair => format!("inputs[{index}].text_pair"),
+            })
+        })?;
         let prompt_tokens = count(&texts);
         let ask = ask();
         let logits = in_groups(encoder, texts, length, |text| encoder.classify(tokens(text), ask)).await?;

@@ -78,7 +78,9 @@ impl TextService {
         self.encodable(folder, "inputs", inputs, bytes)?;
         let texts = request.inputs.into_iter().map(|text| single(format!("{prompt}{text}"))).collect();
         let asked = EncodeRequest { return_offsets: output == EmbeddingOutput::Tokens, ..EncodeRequest::default() };
-        let texts = self.read(folder, texts, (encoder.max_tokens(), request.truncate), asked, |index| format!("inputs[{index}]")).await?;
+        let field = |index| format!("inputs[{index}]");
+        let texts = self.read(folder, texts, (encoder.max_tokens(), request.truncate), asked, field).await;
+        let texts = texts.map_err(|error| error.of_inputs("inputs", |index, _| field(index)))?;
         let prompt_tokens = count(&texts);
         let embeddings = match output {
             EmbeddingOutput::Sparse => self.sparse(encoder, texts, self.vocabulary(&loaded, encoder).await?.size).await?,

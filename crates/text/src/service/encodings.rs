@@ -123,7 +123,7 @@ impl TextService {
     }
 
     /// The encodings of texts, of at most `most` tokens each: longer ones are cut where `truncate` says so, and refused where it
-    /// does not. `field` names a text by its place.
+    /// does not. `field` names a text by its place, and what the tokenization service refuses is named by its own paths.
     pub(super) async fn read(
         &self,
         folder: &ModelFolder,

@@ -55,7 +55,9 @@ impl TextService {
         let asked = EncodeRequest { allowed_special_token: mask.content.clone(), ..EncodeRequest::default() };
         self.encodable(folder, "inputs", request.inputs.len(), request.inputs.iter().map(String::len).sum())?;
         let inputs = request.inputs.into_iter().map(single).collect();
-        let texts = self.read(folder, inputs, (encoder.max_tokens(), request.truncate), asked, |index| format!("inputs[{index}]")).await?;
+        let field = |index| format!("inputs[{index}]");
+        let texts = self.read(folder, inputs, (encoder.max_tokens(), request.truncate), asked, field).await;
+        let texts = texts.map_err(|error| error.of_inputs("inputs", |index, _| field(index)))?;
         let places: Vec<Vec<usize>> =
             texts.iter().map(|text| (0..).zip(&text.ids).filter(|(_, id)| **id == mask.id).map(|(at, _)| at).collect()).collect();
         let mut checks = Checks::new();
@@ -97,7 +99,8 @@ impl TextService {
             return Ok(Arc::default());
         }
         let asked = EncodeRequest { add_special_tokens: Some(false), ..EncodeRequest::default() };
-        let encodings = self.tokenizer.encode_inputs(folder, words.into_iter().map(single).collect(), None, asked).await?;
+        let encodings = self.tokenizer.encode_inputs(folder, words.into_iter().map(single).collect(), None, asked).await;
+        let encodings = encodings.map_err(|error| error.of_inputs("targets", |index, _| format!("targets[{index}]")))?;
         let mut checks = Checks::new();
         for (index, encoding) in encodings.iter().enumerate() {
             let count = encoding.ids.len();

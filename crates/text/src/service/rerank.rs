@@ -15,6 +15,7 @@ use crate::{
         Engine,
         encoder::{Head, sigmoid},
     },
+    refusal::Part,
 };
 
 impl TextService {
@@ -38,7 +39,14 @@ impl TextService {
         let pair = |document: &String| EncodeInput { text: request.query.clone(), pair: Some(document.clone()), ..EncodeInput::default() };
         let pairs = request.documents.iter().map(pair).collect();
         let limit = (encoder.max_tokens(), request.truncate);
-        let pairs = self.read(folder, pairs, limit, EncodeRequest::default(), |index| format!("documents[{index}]")).await?;
+        let field = |index| format!("documents[{index}]");
+        let pairs = self.read(folder, pairs, limit, EncodeRequest::default(), field).await;
+        let pairs = pairs.map_err(|error| {
+            error.of_inputs("documents", |index, part| match part {
+                Part::Text => "query".to_owned(),
+                Part::Pair => field(index),
+            })
+        })?;
         let prompt_tokens = count(&pairs);
         let ask = ask();
         let logits = in_groups(encoder, pairs, length, |pair| encoder.classify(tokens(pair), ask)).await?;

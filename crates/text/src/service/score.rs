@@ -38,12 +38,16 @@ impl TextService {
         checks.finish().map_err(Error::Invalid)?;
 
         let bytes: Vec<u32> = request.texts.iter().map(|text| text.len() as u32).collect();
+        let encode = async |field: &str, texts| {
+            let encoded = self.tokenizer.encode(folder, texts, None).await;
+            encoded.map_err(|error| error.of_inputs(field, |index, _| format!("{field}[{index}]")))
+        };
         let (mut texts, contexts) = if request.contexts.is_empty() {
-            (self.tokenizer.encode(folder, request.texts, None).await?, Vec::new())
+            (encode("texts", request.texts).await?, Vec::new())
         } else {
             let whole = request.contexts.iter().zip(&request.texts).map(|(context, text)| format!("{context}{text}")).collect();
-            let contexts = self.tokenizer.encode(folder, request.contexts, None).await?;
-            (self.tokenizer.encode(folder, whole, None).await?, contexts)
+            let contexts = encode("contexts", request.contexts).await?;
+            (encode("texts", whole).await?, contexts)
         };
         let total: usize = texts.iter().map(Vec::len).sum();
         if total > self.max_score_tokens {

@@ -38,14 +38,14 @@ pub fn jackknife(value: f64, without: impl FnMut(usize) -> f64) -> Option<Interv
     let mean = values.iter().sum::<f64>() / count;
     let error = ((count - 1.0) / count * values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()).sqrt();
     let reach = STUDENT_T * error;
-    reach.is_finite().then_some(Interval { lower: value - reach, upper: value + reach, level: LEVEL, method: "delete-group-jackknife" })
+    reach.is_finite().then_some(Interval { lower: value - reach, upper: value + reach, level: LEVEL, method: "delete-group-jackknife".into() })
 }
 
 /// The interval between the outer percentiles of values.
 pub fn percentiles(values: &mut [f64], method: &'static str) -> Option<Interval> {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - LEVEL) / 2.0;
-    Some(Interval { lower: quantile(values, tail)?, upper: quantile(values, 1.0 - tail)?, level: LEVEL, method })
+    Some(Interval { lower: quantile(values, tail)?, upper: quantile(values, 1.0 - tail)?, level: LEVEL, method: method.into() })
 }
 
 /// The quantile of sorted values, linear between neighbours (Hyndman and Fan's type 7, numpy's default).

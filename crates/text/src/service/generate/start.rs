@@ -54,7 +54,8 @@ impl TextService {
 
         let field = if request.prompt_ids.is_empty() { "prompt" } else { "prompt_ids" };
         let prompt = if request.prompt_ids.is_empty() {
-            let prompt = self.tokenizer.encode(folder, vec![request.prompt], None).await?.pop().unwrap_or_default();
+            let encoded = self.tokenizer.encode(folder, vec![request.prompt], None).await;
+            let prompt = encoded.map_err(|error| error.of_inputs("prompt", |_, _| "prompt".to_owned()))?.pop().unwrap_or_default();
             begun(engine, prompt)
         } else {
             request.prompt_ids
