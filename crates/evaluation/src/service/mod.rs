@@ -17,7 +17,7 @@ use quintet_proto::evaluation::v1::{
     GetEvaluationResponse, ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest,
     WatchEvaluationResponse, create_evaluation_request::Evaluation as What, evaluation_service_server,
 };
-use quintet_serving::error::status;
+use quintet_serving::error::{Checks, status};
 use tokio_stream::{Stream, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
@@ -30,6 +30,9 @@ use crate::{
     },
     peers::Peers,
 };
+
+/// What is said of a request that names nothing to evaluate.
+const MISSING: &str = "missing: image, text or anomaly is needed";
 
 /// What every evaluation needs.
 #[derive(Debug)]
@@ -77,14 +80,18 @@ impl Evaluator {
 impl EvaluationService {
     async fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
         let resamples = request.bootstrap_resamples.unwrap_or(1000);
-        if !(100..=10_000).contains(&resamples) {
-            return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
+        let mut checks = Checks::new();
+        checks.require((100..=10_000).contains(&resamples), "bootstrap_resamples", || format!("{resamples}: must be 100 to 10000"));
+        checks.require(request.evaluation.is_some(), "evaluation", || MISSING.to_owned());
+        if let Some(What::Image(asked)) = &request.evaluation {
+            image::check_samples(asked, &mut checks);
         }
+        checks.finish().map_err(Error::Invalid)?;
         let draws = Draws { seed: request.seed, resamples: resamples as usize };
         let filled = |what: What| CreateEvaluationRequest { evaluation: Some(what), seed: request.seed, bootstrap_resamples: Some(resamples) };
         let evaluator = Arc::clone(&self.evaluator);
         let job = match request.evaluation {
-            None => return Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+            None => return Err(Error::invalid("evaluation", MISSING)),
             Some(What::Image(asked)) => {
                 let asked = evaluator.check_image(asked)?;
                 self.jobs.start(filled(What::Image(asked.clone())), move |progress| async move { evaluator.run_image(asked, draws, progress).await })

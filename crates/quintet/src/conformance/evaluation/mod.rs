@@ -1,0 +1,108 @@
+//! The evaluation service: V1 to V7.
+
+mod jobs;
+mod list;
+mod refusals;
+
+use futures_util::TryStreamExt;
+use quintet_proto::evaluation::v1::{
+    AnomalyEvaluation, CreateEvaluationRequest, Dataset, DatasetKind, Evaluation, EvaluationState, GetEvaluationRequest, ImageEvaluation,
+    ListDatasetsRequest, TextEvaluation, WatchEvaluationRequest, create_evaluation_request::Evaluation as What,
+    evaluation_service_client::EvaluationServiceClient,
+};
+
+use super::{
+    check::{Check, Verdict, check},
+    every::{Ground, as_it_is},
+    service::Service,
+    target::{Call, Target},
+};
+use crate::client::Channel;
+
+const SERVICE: &str = Service::Evaluation.full_name();
+
+/// What a target has to evaluate with.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) ground: Ground,
+    datasets: Vec<Dataset>,
+}
+
+pub(super) const CHECKS: &[Check<Subject>] = &[
+    check!("N3", "Listings are in order of name.", list::datasets),
+    check!("O5", "A request that is refused has done nothing: no job is created.", jobs::refused_does_nothing),
+    check!("V1", "CreateEvaluation answers at once with a job and with all defaults filled in.", jobs::created),
+    check!("V2", "States go from QUEUED to RUNNING to an end, and never back; metrics only if it succeeded, error only if it failed.", jobs::states),
+    check!("V3", "WatchEvaluation gives the state at once, then changes, then the ended state; on an ended job one message.", jobs::watched),
+    check!("V4", "CancelEvaluation answers when the job has ended; on one that had ended it changes nothing.", jobs::cancelled),
+    check!("V5", "ListEvaluations is the newest first; pages follow each other without gaps or repeats.", list::pages),
+    check!("V6", "The same request over the same models gives the same values, intervals and measured_with.", jobs::same_again),
+    check!("V7", "A data set that the service does not hold is refused at CreateEvaluation.", jobs::unknown_dataset),
+];
+
+impl Subject {
+    /// Finds what the target has.
+    pub(super) async fn find(target: &Target) -> Result<Self, Verdict> {
+        let datasets = client(target.channel()).list_datasets(ListDatasetsRequest {}).await?.into_inner().datasets;
+        let ordinary = Call::new(SERVICE, "ListDatasets", &ListDatasetsRequest {});
+        let ground = Ground {
+            target: target.clone(),
+            service: SERVICE,
+            company: vec![ordinary.clone()],
+            ordinary,
+            refusals: refusals::of(&datasets),
+            long_name: Some(Call::new(SERVICE, "GetEvaluation", &GetEvaluationRequest { id: "ü".repeat(32 << 10) })),
+            // A job that runs may end before any deadline: no call of this service surely lasts.
+            endless: None,
+            settled: as_it_is,
+        };
+        Ok(Self { ground, datasets })
+    }
+
+    fn client(&self) -> EvaluationServiceClient<Channel> {
+        client(self.ground.target.channel())
+    }
+
+    /// A request for a small evaluation, of the first kind that there is a data set for: text, images, labelled samples.
+    fn small(&self) -> Result<CreateEvaluationRequest, Verdict> {
+        let of = |kind: DatasetKind| self.datasets.iter().find(|dataset| dataset.kind() == kind).map(|dataset| dataset.name.clone());
+        let what = if let Some(dataset) = of(DatasetKind::Text) {
+            What::Text(TextEvaluation { dataset, documents: Some(2), ..TextEvaluation::default() })
+        } else if let Some(dataset) = of(DatasetKind::Images) {
+            What::Image(ImageEvaluation { dataset, samples: Some(64), ..ImageEvaluation::default() })
+        } else if let Some(dataset) = of(DatasetKind::LabelledSamples) {
+            What::Anomaly(AnomalyEvaluation { dataset, ..AnomalyEvaluation::default() })
+        } else {
+            return Err(Verdict::skipped("the target has no data sets"));
+        };
+        Ok(CreateEvaluationRequest { evaluation: Some(what), seed: 1, bootstrap_resamples: Some(100) })
+    }
+
+    async fn create(&self, request: CreateEvaluationRequest) -> Result<Evaluation, Verdict> {
+        let created = self.client().create_evaluation(request).await?.into_inner().evaluation;
+        created.ok_or_else(|| Verdict::failed("CreateEvaluation answers without an evaluation"))
+    }
+
+    async fn get(&self, id: &str) -> Result<Evaluation, Verdict> {
+        let got = self.client().get_evaluation(GetEvaluationRequest { id: id.to_owned() }).await?.into_inner().evaluation;
+        got.ok_or_else(|| Verdict::failed("GetEvaluation answers without an evaluation"))
+    }
+
+    /// All that a watcher sees of an evaluation, to its end.
+    async fn watch(&self, id: &str) -> Result<Vec<Evaluation>, Verdict> {
+        let states = self.client().watch_evaluation(WatchEvaluationRequest { id: id.to_owned() }).await?.into_inner();
+        let states: Vec<_> = states.map_ok(|answer| answer.evaluation.unwrap_or_default()).try_collect().await?;
+        if states.is_empty() {
+            return Err(Verdict::failed("WatchEvaluation ends without a state"));
+        }
+        Ok(states)
+    }
+}
+
+fn client(channel: Channel) -> EvaluationServiceClient<Channel> {
+    EvaluationServiceClient::new(channel)
+}
+
+fn has_ended(evaluation: &Evaluation) -> bool {
+    matches!(evaluation.state(), EvaluationState::Succeeded | EvaluationState::Failed | EvaluationState::Cancelled)
+}
