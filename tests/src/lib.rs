@@ -16,6 +16,8 @@ mod apart;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod deadlines;
 #[cfg(test)]
 mod decoders;
@@ -39,6 +41,8 @@ mod lifecycle;
 mod open_inference;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod raw;
 #[cfg(test)]
 mod repository;
 #[cfg(test)]
