@@ -1,5 +1,5 @@
 use quintet_proto::evaluation::v1::{
-    CancelEvaluationRequest, CreateEvaluationRequest, Evaluation, EvaluationState, Metric, TextEvaluation,
+    CancelEvaluationRequest, CreateEvaluationRequest, DatasetKind, Evaluation, EvaluationState, Metric, TextEvaluation,
     create_evaluation_request::Evaluation as What,
 };
 use tonic::Code;
@@ -73,18 +73,16 @@ pub(super) async fn watched(subject: &Subject) -> Checked {
     Ok(())
 }
 
-async fn cancel(subject: &Subject, id: &str) -> Result<Evaluation, Verdict> {
+pub(super) async fn cancel(subject: &Subject, id: &str) -> Result<Evaluation, Verdict> {
     let cancelled = subject.client().cancel_evaluation(CancelEvaluationRequest { id: id.to_owned() }).await?.into_inner().evaluation;
     cancelled.ok_or_else(|| Verdict::failed("CancelEvaluation answers without an evaluation"))
 }
 
 pub(super) async fn cancelled(subject: &Subject) -> Checked {
-    // The whole data set where there is one of text, so that there is something to cancel.
+    // A whole data set where there is one of text, so that there is something to cancel.
     let mut request = CreateEvaluationRequest { bootstrap_resamples: Some(10_000), ..subject.small()? };
-    if let Some(What::Text(text)) = request.evaluation.take() {
-        request.evaluation = Some(What::Text(TextEvaluation { documents: None, ..text }));
-    } else {
-        request.evaluation = subject.small()?.evaluation;
+    if let Some(dataset) = subject.dataset(DatasetKind::Text) {
+        request.evaluation = Some(What::Text(TextEvaluation { dataset, ..TextEvaluation::default() }));
     }
     let id = subject.create(request).await?.id;
     let first = cancel(subject, &id).await?;

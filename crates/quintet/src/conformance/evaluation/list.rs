@@ -1,6 +1,6 @@
 use quintet_proto::evaluation::v1::{Evaluation, ListEvaluationsRequest, ListEvaluationsResponse};
 
-use super::{SERVICE, Subject};
+use super::{SERVICE, Subject, jobs::cancel};
 use crate::conformance::{
     check::{Checked, Verdict, ensure},
     every::Refusal,
@@ -31,7 +31,7 @@ pub(super) async fn datasets(subject: &Subject) -> Checked {
 pub(super) async fn pages(subject: &Subject) -> Checked {
     for _ in 0..3 {
         let id = subject.create(subject.small()?).await?.id;
-        subject.watch(&id).await?;
+        cancel(subject, &id).await?;
     }
     let all = subject.page(1000, "").await?.evaluations;
     let moment = |evaluation: &Evaluation| evaluation.created_at.map(|at| (at.seconds, at.nanos));

@@ -18,6 +18,9 @@ use crate::{
 const STREAMS: usize = 640;
 const ON_ONE: usize = 64;
 
+/// How long a service that was full is waited for; how quickly it must be free is D2's.
+const SETTLES: Duration = Duration::from_secs(20);
+
 impl Subject {
     fn long(&self) -> Result<GenerateStreamRequest, Verdict> {
         let model = self.generator()?;
@@ -88,5 +91,7 @@ pub(super) async fn refused(subject: &Subject) -> Checked {
     ensure!(status.code() == Code::ResourceExhausted, "one call too many ended with {}", shown(&status));
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     ensure!(delay.is_some(), "one call too many has no RetryInfo: {}", shown(&status));
+    // The next check finds it as it was.
+    subject.first_message(SETTLES).await?;
     Ok(())
 }
