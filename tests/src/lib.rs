@@ -20,6 +20,8 @@ mod chaos;
 #[cfg(test)]
 mod clock;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod deadlines;
 #[cfg(test)]
 mod decoders;
@@ -43,6 +45,8 @@ mod lifecycle;
 mod open_inference;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod raw;
 #[cfg(test)]
 mod repository;
 #[cfg(test)]

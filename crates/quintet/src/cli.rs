@@ -7,7 +7,7 @@ use quintet_serving::command::{self, About, Flags, usage};
 
 use crate::{
     client::{self, Connection},
-    up,
+    conformance, up,
 };
 
 const EXAMPLES: &str = "\
@@ -18,7 +18,8 @@ Examples:
   quintet image generate --class A --class 7 -n 24 -o letters.png
   quintet anomaly score --dataset glyph-defects-heldout
   quintet evaluate image                                 FID, KID, Inception Score
-  quintet models                                         what is loaded, and where it runs";
+  quintet models                                         what is loaded, and where it runs
+  quintet conformance --service tokenization --target 127.0.0.1:50061";
 
 /// Serves generative models over gRPC, and calls them.
 #[derive(Debug, Parser)]
@@ -51,6 +52,8 @@ enum Command {
     /// Watch the server's load, live
     #[command(after_help = "Examples:\n  quintet top\n  quintet top --once\n  quintet top --json --interval 5")]
     Top(Top),
+    /// Hold an implementation of a service to its contract
+    Conformance(conformance::Arguments),
     /// Make an API key for a server's key file
     #[command(
         after_help = "Examples:\n  quintet key team-a --scope text --scope image --file keys.toml\n  quintet key operator --scope admin --scope inference --scope metrics"
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Tokenize(arguments) => client::run(client::tokenize::run(arguments)),
         Command::Models(arguments) => client::run(client::models::run(arguments)),
         Command::Top(Top { connection, arguments }) => client::run(client::watch(&connection, &arguments)),
+        Command::Conformance(arguments) => client::run(conformance::run(arguments)),
         Command::Key(arguments) => client::run(std::future::ready(client::key::run(&arguments))),
     }
 }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod client;
+mod conformance;
 mod up;
 
 pub use cli::main;

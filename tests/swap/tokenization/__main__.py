@@ -20,6 +20,7 @@ from quintet.tokenization.v1 import tokenization_pb2, tokenization_pb2_grpc
 from .catalog import Catalog
 from .limits import MAX_CALLS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from .service import TokenizationService
+from .undecodable import Undecodable
 
 NAME = tokenization_pb2.DESCRIPTOR.services_by_name["TokenizationService"].full_name
 
@@ -36,7 +37,7 @@ async def serve(models: pathlib.Path, listen: str) -> None:
         # A port that another program has is an error, not to be shared.
         ("grpc.so_reuseport", 0),
     ]
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
+    server = grpc.aio.server(interceptors=[Undecodable(NAME)], options=options, maximum_concurrent_rpcs=MAX_CALLS)
     tokenization_pb2_grpc.add_TokenizationServiceServicer_to_server(service, server)
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)

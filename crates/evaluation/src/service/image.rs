@@ -1,6 +1,7 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use quintet_proto::evaluation::v1::{CreateEvaluationRequest, ImageEvaluation};
+use quintet_serving::error::Checks;
 use sha2::{Digest, Sha256};
 
 use super::{Draws, Evaluator};
@@ -27,13 +28,19 @@ const CHUNK: usize = 4096;
 /// What lies between the seeds of two calls: 2⁶⁴ over the golden ratio.
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// Images of an evaluation that does not say how many.
+const DEFAULT_SAMPLES: u32 = 2000;
+
+/// What can be checked without the data sets.
+pub(super) fn check_samples(asked: &ImageEvaluation, checks: &mut Checks) {
+    let samples = asked.samples.unwrap_or(DEFAULT_SAMPLES);
+    checks.require((64..=50_000).contains(&samples), "image.samples", || format!("{samples}: must be 64 to 50000"));
+}
+
 impl Evaluator {
     /// Fills in the defaults and checks what can be checked before the job begins.
     pub(super) fn check_image(&self, asked: ImageEvaluation) -> Result<ImageEvaluation, Error> {
-        let samples = asked.samples.unwrap_or(2000);
-        if !(64..=50_000).contains(&samples) {
-            return Err(Error::invalid("image.samples", format!("{samples}: must be 64 to 50000")));
-        }
+        let samples = asked.samples.unwrap_or(DEFAULT_SAMPLES);
         let dataset = self.dataset(&asked.dataset, Kind::Images)?;
         if dataset.size < 8 {
             return Err(Error::invalid("image.dataset", format!("'{}' has {} images: at least 8 are needed", dataset.name, dataset.size)));

@@ -18,7 +18,7 @@ use quintet_proto::evaluation::v1::{
     GetEvaluationResponse, ListDatasetsRequest, ListDatasetsResponse, ListEvaluationsRequest, ListEvaluationsResponse, WatchEvaluationRequest,
     WatchEvaluationResponse, create_evaluation_request::Evaluation as What, evaluation_service_server,
 };
-use quintet_serving::error::status;
+use quintet_serving::error::{Checks, status};
 use tokio_stream::{Stream, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 
@@ -34,6 +34,9 @@ use crate::{
     peers::Peers,
 };
 pub(crate) use journal::Folder;
+
+/// What is said of a request that names nothing to evaluate.
+const MISSING: &str = "missing: image, text or anomaly is needed";
 
 /// What every evaluation needs.
 #[derive(Debug)]
@@ -87,11 +90,15 @@ impl Evaluator {
     /// Fills in the defaults and checks what can be checked before the job begins.
     async fn check(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationRequest, Error> {
         let resamples = request.bootstrap_resamples.unwrap_or(RESAMPLES);
-        if !(100..=10_000).contains(&resamples) {
-            return Err(Error::invalid("bootstrap_resamples", format!("{resamples}: must be 100 to 10000")));
+        let mut checks = Checks::new();
+        checks.require((100..=10_000).contains(&resamples), "bootstrap_resamples", || format!("{resamples}: must be 100 to 10000"));
+        checks.require(request.evaluation.is_some(), "evaluation", || MISSING.to_owned());
+        if let Some(What::Image(asked)) = &request.evaluation {
+            image::check_samples(asked, &mut checks);
         }
+        checks.finish().map_err(Error::Invalid)?;
         let what = match request.evaluation {
-            None => return Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+            None => return Err(Error::invalid("evaluation", MISSING)),
             Some(What::Image(asked)) => What::Image(self.check_image(asked)?),
             Some(What::Text(asked)) => What::Text(self.check_text(asked)?),
             Some(What::Anomaly(asked)) => What::Anomaly(self.check_anomaly(asked).await?),
@@ -106,7 +113,7 @@ impl Evaluator {
         move |progress| {
             Box::pin(async move {
                 match request.evaluation {
-                    None => Err(Error::invalid("evaluation", "missing: image, text or anomaly is needed")),
+                    None => Err(Error::invalid("evaluation", MISSING)),
                     Some(What::Image(asked)) => evaluator.run_image(asked, draws, progress).await,
                     Some(What::Text(asked)) => evaluator.run_text(asked, draws, progress).await,
                     Some(What::Anomaly(asked)) => evaluator.run_anomaly(asked, draws, progress).await,

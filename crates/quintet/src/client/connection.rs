@@ -15,16 +15,16 @@ use tower::{Service, ServiceExt};
 use super::Error;
 
 /// Messages may be large: a grid of pictures, a vocabulary.
-pub(super) const MAX_MESSAGE_BYTES: usize = 256 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 /// A channel to the services, with the caller's key.
-pub(super) type Channel = InterceptedService<Transport, Key>;
+pub(crate) type Channel = InterceptedService<Transport, Key>;
 
 /// Where the service is, who calls, and how to print.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Connection {
     /// The service's address; https://… for TLS
-    #[arg(long, global = true, env = "QUINTET_ADDRESS", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
+    #[arg(long, visible_alias = "target", global = true, env = "QUINTET_ADDRESS", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     address: String,
     /// An API key, where the server asks for one
     #[arg(long, global = true, env = "QUINTET_API_KEY", hide_env_values = true, value_name = "KEY")]
@@ -40,12 +40,12 @@ pub(crate) struct Connection {
     key: Option<PathBuf>,
     /// Print JSON, for scripts
     #[arg(long, global = true)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// Adds the API key to each call.
-#[derive(Clone)]
-pub(super) struct Key(Option<MetadataValue<Ascii>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Key(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Key {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -58,17 +58,23 @@ impl Interceptor for Key {
 
 impl Connection {
     /// The address, as it was given.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    pub(super) async fn open(&self) -> Result<Channel, Error> {
+    pub(crate) async fn open(&self) -> Result<Channel, Error> {
         let key = self.bearer().map(|value| value.parse().map_err(|_| Error::Usage("--api-key: it is no API key".to_owned()))).transpose()?;
         Ok(InterceptedService::new(self.transport().await?, Key(key)))
     }
 
-    fn bearer(&self) -> Option<String> {
+    /// The API key as calls carry it.
+    pub(crate) fn bearer(&self) -> Option<String> {
         self.api_key.as_ref().map(|key| format!("Bearer {key}"))
+    }
+
+    /// The same connection without an API key.
+    pub(crate) fn without_key(&self) -> Self {
+        Self { api_key: None, ..self.clone() }
     }
 
     async fn transport(&self) -> Result<Transport, Error> {

@@ -20,7 +20,8 @@ use std::{
 use tonic::Code;
 use tonic_types::StatusExt;
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Channel, Connection, MAX_MESSAGE_BYTES};
+pub(crate) use output::{print, print_json};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub(crate) enum Error {
     /// The arguments do not make sense together.
     #[error("{0}")]
     Usage(String),
+    /// An implementation does not keep its contract.
+    #[error("{0} checks failed: the target does not keep its contract")]
+    Nonconforming(usize),
     /// Standard output is closed.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),

@@ -10,14 +10,14 @@ use serde_json::Value;
 use super::Error;
 
 /// Prints text as it is and at once.
-pub(super) fn print(text: &str) -> Result<(), Error> {
+pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
 /// Prints a JSON value on one line.
-pub(super) fn print_json(value: &Value) -> Result<(), Error> {
+pub(crate) fn print_json(value: &Value) -> Result<(), Error> {
     print(&format!("{value}\n"))
 }
 
