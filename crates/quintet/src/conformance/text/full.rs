@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use quintet_proto::text::v1::{GenerateRequest, GenerateStreamRequest, GenerateStreamResponse, Stopping};
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
 
 use super::{Subject, client, most, request};
@@ -28,13 +29,23 @@ impl Subject {
         Ok(GenerateStreamRequest { request: Some(GenerateRequest { stopping: Some(stopping), ..request(model) }) })
     }
 
-    /// Begins streams, all at once, until one is refused: what it was refused with. The others are cancelled with it.
+    /// Begins streams, all at once, until one is refused: what it was refused with. The others are cancelled then, and the service has
+    /// heard of it.
     async fn fill(&self) -> Result<Status, Verdict> {
-        let long = self.long()?;
         let mut channels = Vec::new();
         for _ in 0..STREAMS / ON_ONE {
             channels.push(self.ground.target.another().await?);
         }
+        let outcome = self.fill_over(&channels).await;
+        for channel in channels {
+            // What a connection carries arrives in order: where this is answered, the cancellations were read.
+            drop(HealthClient::new(channel).check(HealthCheckRequest::default()).await);
+        }
+        outcome
+    }
+
+    async fn fill_over(&self, channels: &[Channel]) -> Result<Status, Verdict> {
+        let long = self.long()?;
         let mut calls = Vec::new();
         for channel in channels.iter().cycle().take(STREAMS) {
             calls.push(begin(channel.clone(), long.clone()));
