@@ -165,11 +165,15 @@ async fn what_a_process_leaves_is_there_for_the_next() {
 
     // A crash: what ran has failed, and stays so.
     for _ in 0..2 {
-        let (jobs, noted) = open(after_a_crash.path(), &TaskTracker::new());
+        let tasks = TaskTracker::new();
+        let (jobs, noted) = open(after_a_crash.path(), &tasks);
         jobs.take_up(noted, |_| |_| async { Ok(Vec::new()) }).unwrap();
         let lost = jobs.find(&running.id).unwrap().snapshot();
         assert!(lost.state == State::Failed && lost.error.contains("create it again") && lost.ended_at.is_some(), "{lost:?}");
         jobs.find(&waiting.id).unwrap().watch().wait_for(|snapshot| snapshot.state == State::Succeeded).await.unwrap();
+        // Their tasks hold the folder a moment longer.
+        tasks.close();
+        tasks.wait().await;
     }
 }
 
