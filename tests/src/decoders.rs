@@ -211,6 +211,46 @@ async fn have_the_bits_of_their_solo_runs(models: &[&str], room: &str) {
     assert!(metric(&page, "quintet_text_preemptions_total", &[]) > 0.0, "no sequence lost its row: {page}");
 }
 
+/// Attention over a text of more than a block of keys adds up in another order where a step has fewer rows times heads than threads. So a
+/// decoder has no more threads than heads, whether they are those that all models share or its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_has_the_bits_of_its_solo_run_where_there_are_more_threads_than_heads() {
+    let (long, repository) = (root().join("tests/models/long"), tempfile::tempdir().unwrap());
+    symlink(&long, repository.path().join("shared")).unwrap();
+    let own = repository.path().join("own/1");
+    std::fs::create_dir_all(&own).unwrap();
+    for file in std::fs::read_dir(long.join("1")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let manifest = std::fs::read_to_string(own.join("quintet.toml")).unwrap();
+    std::fs::write(own.join("quintet.toml"), manifest.replace("[sha256]", "[serving]\nthreads = 12\n\n[sha256]")).unwrap();
+
+    let (process, mut client) = served_from(repository.path(), &["runtime.threads=16", "text.prefix_cache_mb=0"]).await;
+    let mut random = StdRng::seed_from_u64(7);
+    // Behind the first block with a second-level cache of up to 2 MiB.
+    let requests: Vec<GenerateRequest> = (0..8)
+        .map(|index| {
+            let prompt: Vec<u32> = (0..1040 + 5 * index).map(|_| random.random_range(2..256)).collect();
+            greedy(["shared", "own"][index % 2], &prompt, 40)
+        })
+        .collect();
+    let mut alone = Vec::new();
+    for request in &requests {
+        alone.push(bits(&client.generate(request.clone()).await.unwrap().into_inner()));
+    }
+    let mut together = JoinSet::new();
+    for (index, request) in requests.into_iter().enumerate() {
+        let mut client = client.clone();
+        together.spawn(async move { (index, bits(&client.generate(request).await.unwrap().into_inner())) });
+    }
+    for (index, bits) in together.join_all().await {
+        assert_eq!(bits, alone[index], "request {index}");
+    }
+    let log = process.log();
+    assert_eq!(log.matches("it runs on threads of its own, one for each query head").count(), 2, "{log}");
+}
+
 /// A broken model gives logits that are not numbers (here where one token has been read): the request that meets them fails, and those
 /// beside it do not see it.
 #[tokio::test(flavor = "multi_thread")]
