@@ -14,6 +14,7 @@ import argparse
 import pathlib
 import shlex
 import sys
+import tempfile
 
 import torch
 import transformers
@@ -22,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "scripts/export"), str(ROOT / "scripts/train")]
 import destination  # noqa: E402
 import folder  # noqa: E402
-from decoder import card, families, packed, parity, runs, weights  # noqa: E402
+from decoder import cache, card, families, packed, parity, runs, weights  # noqa: E402
 from decoder.anatomy import Unsupported  # noqa: E402
 from decoder.report import Report  # noqa: E402
 from encoder import export as encoders  # noqa: E402
@@ -36,6 +37,8 @@ FULL_TOLERANCE = 1e-3
 ROUNDED_TOLERANCE = 0.03
 # One scale for all activations of a run loses more.
 DYNAMIC_TOLERANCE = 0.06
+# What rounding the keys and values may cost besides.
+CACHE_TOLERANCE = 0.03
 
 
 def main() -> None:
@@ -92,28 +95,33 @@ def export(model, tokenizer, context: int, form: weights.Weights, options: argpa
     family, size = model.config.model_type, card.size(parameters)
     print(f"writing {path}: {family}, {size} parameters, {options.weights}, context {context}", flush=True)
     half = options.device == "cuda"
-    packed.packed_graph(anatomy, form, options.ragged, half).save(path)
+    scales = calibrated(tokenizer, anatomy, options) if options.cache == "int8" else None
+    packed.packed_graph(anatomy, form, options.ragged, half, scales).save(path)
     section = {"graph": path.name, "form": "packed"}
     if options.weights in weights.DEPENDENT or half:
         section["batch_invariant"] = False
     if options.decode_weights:
         section["decode_graph"] = "decode.onnx"
         steps = weights.named(options.decode_weights, options.block_size)
-        packed.packed_graph(anatomy, steps, options.ragged, half).save(output / section["decode_graph"])
+        # Both read and write one cache.
+        packed.packed_graph(anatomy, steps, options.ragged, half, scales).save(output / section["decode_graph"])
     save_settings(model, tokenizer, context, output)
 
     print("comparing with torch", flush=True)
     texts = parity.texts(anatomy)
     original = parity.truth(model, texts)
     matrices = parity.matrices(model)
-    report = compared(model, path, options.weights, form, anatomy, texts, original, half)
+    report = compared(model, path, options.weights, form, anatomy, texts, original, options)
     if options.decode_weights:
         parity.restore(model, matrices)
         print(f"comparing {section['decode_graph']} with torch", flush=True)
-        compared(model, output / section["decode_graph"], options.decode_weights, steps, anatomy, texts, original, half)
+        compared(model, output / section["decode_graph"], options.decode_weights, steps, anatomy, texts, original, options)
 
     name = options.name or pathlib.PurePath(options.model.rstrip("/")).name
-    about = card.Export(name, options.model, options.license, family, parameters, options.weights, options.ragged, command)
+    calibration = None
+    if scales is not None:
+        calibration = f"the texts of {options.calibration.name}" if options.calibration else "random tokens"
+    about = card.Export(name, options.model, options.license, family, parameters, options.weights, options.ragged, calibration, command)
     folder.write(
         output,
         kind="causal-lm",
@@ -122,30 +130,41 @@ def export(model, tokenizer, context: int, form: weights.Weights, options: argpa
         training_data=[f"what {options.model} was trained with"],
         section=section,
         golden=golden_pairs(path, tokenizer, anatomy),
-        # Kernels for rounded activations differ between kinds of processor.
-        golden_tolerance=FULL_TOLERANCE if options.weights == "fp32" else 0.05,
+        # Kernels for rounded activations differ between kinds of processor, and so does what is rounded up and what down.
+        golden_tolerance=FULL_TOLERANCE if options.weights == "fp32" and scales is None else 0.05,
         card=card.card(about, anatomy, report),
     )
     megabytes = sum(file.stat().st_size for file in output.iterdir()) / 1e6
     print(f"wrote {output}: {megabytes:.1f} MB")
 
 
-def compared(model, path: pathlib.Path, name: str, form: weights.Weights, anatomy, texts, original, half: bool) -> Report:
+def calibrated(tokenizer, anatomy, options: argparse.Namespace) -> cache.Scales:
+    """The scales of an 8-bit cache, by a graph that keeps it whole."""
+    texts = cache.texts(options.calibration, tokenizer, anatomy) if options.calibration else cache.random_texts(anatomy)
+    print(f"calibrating the cache with {len(texts)} texts", flush=True)
+    with tempfile.TemporaryDirectory(dir=options.output) as place:
+        path = pathlib.Path(place) / "model.onnx"
+        # A form of its own: it knows what of its graph is rounded already.
+        packed.packed_graph(anatomy, weights.named(options.weights, options.block_size), options.ragged).save(path)
+        return cache.scales(path, anatomy, texts)
+
+
+def compared(model, path: pathlib.Path, name: str, form: weights.Weights, anatomy, texts, original, options: argparse.Namespace) -> Report:
     """What a graph does beside torch with the graph's matrices, which the model keeps."""
     is_full = name in ("fp32", "fp16")
     if not is_full:
         parity.degrade(model, form)
     seen = original if is_full else parity.truth(model, texts)
     report = parity.measure(path, anatomy, texts, seen, original)
-    if half:
+    if options.device == "cuda":
         report.bits.clear()
         report.notes = ["compared on the processor; on a GPU other kernels run, and nothing is said of a row's bits there"]
-    judge(report, name)
+    judge(report, name, options.cache)
     return report
 
 
-def judge(report: Report, form: str) -> None:
-    """Prints what was measured; exits where it does not do."""
+def judge(report: Report, form: str, kept: str = "float") -> None:
+    """Prints what was measured; exits where it does not do. `kept`: the form of the cache."""
     print(f"  largest difference {report.largest:.1e} beside a largest logit of {report.scale:.1f}; {report.relative:.1e} of their size")
     print(f"  first token as with the original weights: {report.agreement:.1%}")
     for statement, held in report.bits:
@@ -153,13 +172,20 @@ def judge(report: Report, form: str) -> None:
     for note in report.notes:
         print(f"  note: {note}", flush=True)
     faults = [] if form in weights.DEPENDENT else [f"does not hold: {statement}" for statement in report.failures()]
-    if form == "fp32" and not report.largest < FULL_TOLERANCE * report.scale:
+    is_full = form == "fp32" and kept == "float"
+    if is_full and not report.largest < FULL_TOLERANCE * report.scale:
         faults.append(f"logits differ from torch by {report.largest:.1e}")
-    tolerance = DYNAMIC_TOLERANCE if form in weights.DEPENDENT else ROUNDED_TOLERANCE
-    if form != "fp32" and not report.relative < tolerance:
+    tolerance = tolerance_of(form, kept)
+    if not is_full and not report.relative < tolerance:
         faults.append(f"logits differ from torch with the same weights by {report.relative:.1%}, allowed are {tolerance:.0%}")
     if faults:
         sys.exit("\n".join(["error: the graph is not what it should be; no quintet.toml was written", *faults]))
+
+
+def tolerance_of(form: str, kept: str) -> float:
+    """How far logits may be from torch's with the same weights, as a share of their size."""
+    tolerance = DYNAMIC_TOLERANCE if form in weights.DEPENDENT else 0 if form == "fp32" else ROUNDED_TOLERANCE
+    return tolerance + (CACHE_TOLERANCE if kept == "int8" else 0)
 
 
 def save_settings(model, tokenizer, context: int, output: pathlib.Path) -> None:
@@ -198,6 +224,12 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
                         "decoders alone)")  # fmt: skip
     parser.add_argument("--block-size", type=int, default=32, metavar="N", help="weights that share a scale (default: 32; larger ones can "
                         "make a row's bits depend on its neighbours, which the export then refuses)")  # fmt: skip
+    parser.add_argument("--cache", choices=cache.NAMES, default="float",
+                        help="form of the keys and values that are kept: int8 takes a quarter of the memory, makes steps of long texts quicker "
+                        "and prompts slower (decoders on a processor alone; default: float)")  # fmt: skip
+    parser.add_argument("--calibration", metavar="FILE", type=pathlib.Path,
+                        help=f"texts like those that will come, one a line, of which the first {cache.TOKENS} tokens say how large keys and values "
+                        "become, for --cache int8 (default: random tokens)")  # fmt: skip
     parser.add_argument("--context", type=int, metavar="N", help="longest text in tokens (default: the model's own)")
     parser.add_argument("--without-ragged", dest="ragged", action="store_false",
                         help="leave out query_seqlens: for ONNX Runtime before 1.32 (decoders alone; with --device cuda always)")  # fmt: skip
@@ -218,6 +250,12 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"weights {chosen} have no kernel on a GPU: {', '.join(weights.ON_GPU)} have")
         if not on_gpu and chosen == "fp16":
             parser.error("weights fp16 are for --device cuda: on a processor fp32 is quicker, and int8 is smaller")
+    if options.cache == "int8" and on_gpu:
+        parser.error("--cache int8 is for processors: on a GPU the cache has 16 bits")
+    if options.cache == "int8" and not options.ragged:
+        parser.error("--cache int8 needs ONNX Runtime 1.32, and --without-ragged is for those before")
+    if options.calibration and options.cache == "float":
+        parser.error("--calibration says how a cache is rounded: it needs --cache int8")
     options.ragged = options.ragged and not on_gpu
     return options
 

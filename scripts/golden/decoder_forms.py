@@ -80,13 +80,13 @@ def genai(checkpoint: str, folder: pathlib.Path) -> None:
         downloads.rmdir()
 
 
-def check(folder: pathlib.Path, prompts: list[dict], steps: int) -> None:
+def check(folder: pathlib.Path, prompts: list[dict], steps: int, tolerance: float = 1e-4) -> None:
     """Exits unless the graph, with its cache, chooses the tokens of the reference, from first logits close to its own."""
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     packed = any(tensor.name == "pad_index" for tensor in session.get_inputs())
     for prompt in prompts:
         tokens, worst = continued_in_place(session, prompt, steps) if packed else continued(session, prompt, steps)
-        if tokens != prompt["continuation"] or worst > 1e-4:
+        if tokens != prompt["continuation"] or worst > tolerance:
             raise SystemExit(f"{folder}: other tokens than the reference, or first logits that differ by {worst:.1e}")
 
 
@@ -109,9 +109,10 @@ def continued(session, prompt: dict, steps: int) -> tuple[list[int], float]:
 
 def continued_in_place(session, prompt: dict, steps: int) -> tuple[list[int], float]:
     """With one slot of a cache that stays where it is."""
-    shapes = {tensor.name: tensor.shape for tensor in session.get_inputs()}
-    names, past = set(shapes), {name: shape for name, shape in shapes.items() if name.startswith("past")}
-    cache = {name: onnxruntime.OrtValue.ortvalue_from_numpy(numpy.zeros((1, shape[1], 80, shape[3]), "f4")) for name, shape in past.items()}
+    inputs = session.get_inputs()
+    names, past = {tensor.name for tensor in inputs}, [tensor for tensor in inputs if tensor.name.startswith("past")]
+    empty = {tensor.name: numpy.zeros((1, tensor.shape[1], 80, tensor.shape[3]), runs.KINDS[tensor.type]) for tensor in past}
+    cache = {name: onnxruntime.OrtValue.ortvalue_from_numpy(values) for name, values in empty.items()}
     new, length, tokens, worst = prompt["ids"], 0, [], 0.0
     for step in range(steps):
         binding = session.io_binding()

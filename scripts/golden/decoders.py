@@ -1,7 +1,8 @@
 """Writes tests/models/decoders: a tiny decoder with random weights for each family that scripts/export/text.py exports, and what
-transformers makes of three prompts with it; and the `llama` one again in the forms that other exporters write.
+transformers makes of three prompts with it; the `llama` one again in the forms that other exporters write; and `llama-int8`, another
+one with a cache of 8 bits.
 
-    python scripts/golden/decoders.py [FAMILY …]
+    python scripts/golden/decoders.py [NAME …]
 
 needs what scripts/export/text.py needs, onnxscript and onnxruntime-genai (0.18). Each folder's `reference.json` says what is in it.
 """
@@ -23,6 +24,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "scripts/export"), str(ROOT / "scripts/golden")]
 import decoder_forms  # noqa: E402
+import rounded_cache  # noqa: E402
 import destination  # noqa: E402
 import text  # noqa: E402
 from decoder import weights  # noqa: E402
@@ -39,6 +41,8 @@ PROMPTS = (1, 7, 40)
 STEPS = 24
 # A runtime may differ from torch by a hundredth of this, and must still choose the same tokens.
 MARGIN = 1e-3
+# With an 8-bit cache a value that lies between two steps may fall to either side, by the last bits of what it comes from.
+ROUNDED, ROUNDED_MARGIN, ROUNDED_TOLERANCE = "llama-int8", 2e-2, 4e-3
 
 COMMON = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "max_position_embeddings": CONTEXT,
@@ -74,26 +78,54 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for family in sys.argv[1:] or CONFIGS:
+    for name in sys.argv[1:] or [*CONFIGS, ROUNDED]:
+        seed = write_rounded() if name == ROUNDED else write(name)
+        print(f"{name}: seed {seed}, {(OUTPUT / name / '1/model.onnx').stat().st_size / 1e3:.0f} KB")
+
+
+def write(family: str) -> int:
+    """Writes a family's folder, and gives the seed."""
+    seed, model, prompts = next(lively(family, MARGIN))
+    with tempfile.TemporaryDirectory() as checkpoint:
+        save(model, checkpoint)
+        folder = OUTPUT / family / "1"
+        export(family, checkpoint, folder)
+        decoder_forms.check(folder, prompts, STEPS)
+        write_reference(folder, reference(family, seed, prompts))
+        if family == "llama":
+            for form, written in (("concat", decoder_forms.concat), ("genai", decoder_forms.genai)):
+                other = OUTPUT / f"{family}-{form}" / "1"
+                shutil.rmtree(other, ignore_errors=True)
+                other.mkdir(parents=True)
+                written(checkpoint, other)
+                decoder_forms.check(other, prompts, STEPS)
+                write_reference(other, reference(family, seed, prompts))
+    return seed
+
+
+def write_rounded() -> int:
+    """Writes the folder with a cache of 8 bits, whose reference is of transformers with keys and values rounded alike; gives the seed."""
+    folder = OUTPUT / ROUNDED / "1"
+    for seed, model, _ in lively("llama", ROUNDED_MARGIN):
         with tempfile.TemporaryDirectory() as checkpoint:
-            seed, reference = lively(family, checkpoint)
-            folder = OUTPUT / family / "1"
-            export(family, checkpoint, folder)
-            decoder_forms.check(folder, reference["prompts"], STEPS)
-            write_reference(folder, reference)
-            if family == "llama":
-                for form, write in (("concat", decoder_forms.concat), ("genai", decoder_forms.genai)):
-                    other = OUTPUT / f"{family}-{form}" / "1"
-                    shutil.rmtree(other, ignore_errors=True)
-                    other.mkdir(parents=True)
-                    write(checkpoint, other)
-                    decoder_forms.check(other, reference["prompts"], STEPS)
-                    write_reference(other, reference)
-        print(f"{family}: seed {seed}, {(folder / 'model.onnx').stat().st_size / 1e3:.0f} KB")
+            save(model, checkpoint)
+            export(ROUNDED, checkpoint, folder, "--cache", "int8")
+        with rounded_cache.seen(folder / "model.onnx"):
+            prompts = [transcribe(model, ids) for ids in drawn_prompts(seed)]
+        if is_lively(prompts, ROUNDED_MARGIN):
+            decoder_forms.check(folder, prompts, STEPS, ROUNDED_TOLERANCE)
+            write_reference(folder, reference(ROUNDED, seed, prompts))
+            break
+    return seed
 
 
-def export(family: str, checkpoint: str, folder: pathlib.Path) -> None:
-    arguments = [checkpoint, str(folder), "--name", f"tiny-{family}", "--license", "Apache-2.0", "--overwrite"]
+def save(model, checkpoint: str) -> None:
+    model.save_pretrained(checkpoint)
+    tokenizer().save_pretrained(checkpoint)
+
+
+def export(family: str, checkpoint: str, folder: pathlib.Path, *choices: str) -> None:
+    arguments = [checkpoint, str(folder), "--name", f"tiny-{family}", "--license", "Apache-2.0", "--overwrite", *choices]
     options = text.parsed(arguments)
     destination.emptied(folder, overwrite=True)
     model, tokenizer = text.load(checkpoint)
@@ -102,19 +134,23 @@ def export(family: str, checkpoint: str, folder: pathlib.Path) -> None:
     text.export(model, tokenizer, CONTEXT, weights.named("fp32"), options, f"python scripts/golden/decoders.py {family}")
 
 
-def lively(family: str, checkpoint: str) -> tuple[int, dict]:
-    """Draws weights until no greedy step is a near tie, none is a special token, and the texts are not of a few tokens only."""
+def lively(family: str, margin: float):
+    """Draws weights, and gives those with which no greedy step is a near tie, none is a special token, and the texts are not of a few
+    tokens only: each one's seed, model and prompts."""
     for seed in range(1000):
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(CONFIGS[family](), attn_implementation="eager").eval()
         stir(model)
         prompts = [transcribe(model, ids) for ids in drawn_prompts(seed)]
-        if all(prompt["margin"] > MARGIN and min(prompt["continuation"]) >= len(SPECIAL) for prompt in prompts):
-            if min(len(set(prompt["continuation"])) for prompt in prompts) >= 6:
-                model.save_pretrained(checkpoint)
-                tokenizer().save_pretrained(checkpoint)
-                return seed, reference(family, seed, prompts)
+        if is_lively(prompts, margin):
+            yield seed, model, prompts
     raise SystemExit(f"{family}: no seed gives lively texts")
+
+
+def is_lively(prompts: list[dict], margin: float) -> bool:
+    if any(prompt["margin"] <= margin or min(prompt["continuation"]) < len(SPECIAL) for prompt in prompts):
+        return False
+    return min(len(set(prompt["continuation"])) for prompt in prompts) >= 6
 
 
 @torch.no_grad()
@@ -176,7 +212,8 @@ def reference(family: str, seed: int, prompts: list[dict]) -> dict:
         "about": {
             "family": family,
             "seed": seed,
-            "made_by": "scripts/golden/decoders.py: transformers in float32, without a cache",
+            "made_by": "scripts/golden/decoders.py: transformers in float32, without a cache"
+            + (", keys and values rounded as the graph's cache rounds them" if family == ROUNDED else ""),
             "tokenizer": "one token a byte: id = byte + 2; 0 is <s>, 1 is </s>; nothing is added",
             "continuation": "greedy; margin is the smallest lead of the best token over the second at any step",
             "first_logits": "the first 16 logits behind the prompt, and the logsumexp of all",

@@ -1,5 +1,7 @@
 //! The decode loop against transformers, and against itself: every family, every form of graph, whatever runs beside.
 
+use std::{os::unix::fs::symlink, path::Path};
+
 use quintet_proto::text::v1::{
     BeamSearch, BeamStopping, GenerateRequest, GenerateResponse, GenerateStreamRequest, Sampling, ScoreRequest, Stopping,
     text_service_client::TextServiceClient,
@@ -43,7 +45,12 @@ fn reference(model: &str) -> Reference {
 
 /// A server of the tiny decoders, one of each family, and its client.
 async fn served(settings: &[&str]) -> (Process, TextServiceClient<Channel>) {
-    let mut arguments = vec!["--keep-going", "--set", "models.path=tests/models/decoders"];
+    served_from(Path::new("tests/models/decoders"), settings).await
+}
+
+async fn served_from(repository: &Path, settings: &[&str]) -> (Process, TextServiceClient<Channel>) {
+    let models = format!("models.path={}", repository.display());
+    let mut arguments = vec!["--keep-going", "--set", &models];
     settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let process = Process::up(&arguments);
     let client = TextServiceClient::new(process.channel().await);
@@ -69,9 +76,14 @@ pub(crate) fn bits(answer: &GenerateResponse) -> Vec<(u32, u32)> {
     answer.logprobs.iter().map(|token| (token.id, token.logprob.unwrap().to_bits())).collect()
 }
 
-fn near(actual: f32, expected: f32, what: &str) {
-    assert!((actual - expected).abs() < 2e-4, "{what}: {actual} for {expected}");
+fn near(model: &str, actual: f32, expected: f32, what: &str) {
+    // A value between two of an 8-bit cache may fall to either side.
+    let tolerance = if model == ROUNDED { 1e-2 } else { 2e-4 };
+    assert!((actual - expected).abs() < tolerance, "{what}: {actual} for {expected}");
 }
+
+/// The one with keys and values of 8 bits, whose reference rounds them too.
+const ROUNDED: &str = "llama-int8";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_family_and_form_generates_and_scores_as_transformers_does() {
@@ -79,14 +91,14 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
     let mut models: Vec<String> =
         std::fs::read_dir(root().join("tests/models/decoders")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     models.sort();
-    assert_eq!(models.len(), 12, "{models:?}");
+    assert_eq!(models.len(), 13, "{models:?}");
     for model in models {
         for (index, prompt) in reference(&model).prompts.into_iter().enumerate() {
             let what = format!("{model}, prompt {index}");
             let answer = client.generate(greedy(&model, &prompt.ids, 24)).await.unwrap().into_inner();
             assert_eq!(ids(&answer), prompt.continuation, "{what}");
             for (token, expected) in answer.logprobs.iter().zip(&prompt.continuation_logprobs) {
-                near(token.logprob.unwrap(), *expected, &what);
+                near(&model, token.logprob.unwrap(), *expected, &what);
             }
 
             // The prompt's own tokens, and the text in front of what follows.
@@ -96,7 +108,7 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
             assert_eq!(echoed.prompt_logprobs.iter().map(|token| token.id).collect::<Vec<_>>(), prompt.ids, "{what}");
             assert_eq!(echoed.prompt_logprobs[0].logprob, None, "nothing predicts the first token");
             for (token, expected) in echoed.prompt_logprobs[1..].iter().zip(&prompt.own_logprobs) {
-                near(token.logprob.unwrap(), *expected, &what);
+                near(&model, token.logprob.unwrap(), *expected, &what);
             }
 
             for search in &prompt.searches {
@@ -140,6 +152,21 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
 /// there is so little room that sequences lose their rows. Each one's log-probabilities are those of its solo run, bit for bit.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
+    have_the_bits_of_their_solo_runs(&["llama", "mistral", "gpt2"], "text.kv_cache_mb=0.13").await;
+}
+
+/// The same for keys and values of 8 bits, which take a quarter of the memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_whose_cache_is_rounded_has_the_bits_of_its_solo_run() {
+    have_the_bits_of_their_solo_runs(&[ROUNDED], "text.kv_cache_mb=0.0325").await;
+}
+
+/// `room`: for little more than one whole context.
+async fn have_the_bits_of_their_solo_runs(models: &[&str], room: &str) {
+    let repository = tempfile::tempdir().unwrap();
+    for model in models {
+        symlink(root().join("tests/models/decoders").join(model), repository.path().join(model)).unwrap();
+    }
     let mut random = StdRng::seed_from_u64(5);
     let shared: Vec<u32> = (0..70).map(|_| random.random_range(2..256)).collect();
     let requests: Vec<GenerateRequest> = (0..40u64)
@@ -147,20 +174,20 @@ async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
             let mut prompt = shared[..random.random_range(0..70)].to_vec();
             prompt.extend((0..random.random_range(1..30)).map(|_| random.random_range(2..256u32)));
             let tokens = random.random_range(1..128 - prompt.len() as u32);
-            let mut request = greedy(["llama", "mistral", "gpt2"][seed as usize % 3], &prompt, tokens.min(60));
+            let mut request = greedy(models[seed as usize % models.len()], &prompt, tokens.min(60));
             request.sampling = Some(Sampling { temperature: Some(1.0), top_p: Some(0.95), seed: Some(seed), ..Sampling::default() });
             request
         })
         .collect();
     // Alone: no cache of prefixes, nothing beside it, whole prompts.
-    let (alone, mut client) = served(&["text.prefix_cache_mb=0", "text.slots=1"]).await;
+    let (alone, mut client) = served_from(repository.path(), &["text.prefix_cache_mb=0", "text.slots=1"]).await;
     let mut expected = Vec::new();
     for request in &requests {
         expected.push(bits(&client.generate(request.clone()).await.unwrap().into_inner()));
     }
     drop(alone);
-    // Together: small chunks, and a cache for little more than one whole context.
-    let (process, client) = served(&["text.prefill_chunk=6", "text.slots=5", "text.kv_cache_mb=0.13"]).await;
+    // Together: small chunks, and little room.
+    let (process, client) = served_from(repository.path(), &["text.prefill_chunk=6", "text.slots=5", room]).await;
     let mut together = JoinSet::new();
     for round in 0..2usize {
         for (index, request) in requests.iter().enumerate() {
@@ -184,13 +211,53 @@ async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
     assert!(metric(&page, "quintet_text_preemptions_total", &[]) > 0.0, "no sequence lost its row: {page}");
 }
 
+/// Attention over a text of more than a block of keys adds up in another order where a step has fewer rows times heads than threads. So a
+/// decoder has no more threads than heads, whether they are those that all models share or its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_has_the_bits_of_its_solo_run_where_there_are_more_threads_than_heads() {
+    let (long, repository) = (root().join("tests/models/long"), tempfile::tempdir().unwrap());
+    symlink(&long, repository.path().join("shared")).unwrap();
+    let own = repository.path().join("own/1");
+    std::fs::create_dir_all(&own).unwrap();
+    for file in std::fs::read_dir(long.join("1")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let manifest = std::fs::read_to_string(own.join("quintet.toml")).unwrap();
+    std::fs::write(own.join("quintet.toml"), manifest.replace("[sha256]", "[serving]\nthreads = 12\n\n[sha256]")).unwrap();
+
+    let (process, mut client) = served_from(repository.path(), &["runtime.threads=16", "text.prefix_cache_mb=0"]).await;
+    let mut random = StdRng::seed_from_u64(7);
+    // Behind the first block with a second-level cache of up to 2 MiB.
+    let requests: Vec<GenerateRequest> = (0..8)
+        .map(|index| {
+            let prompt: Vec<u32> = (0..1040 + 5 * index).map(|_| random.random_range(2..256)).collect();
+            greedy(["shared", "own"][index % 2], &prompt, 40)
+        })
+        .collect();
+    let mut alone = Vec::new();
+    for request in &requests {
+        alone.push(bits(&client.generate(request.clone()).await.unwrap().into_inner()));
+    }
+    let mut together = JoinSet::new();
+    for (index, request) in requests.into_iter().enumerate() {
+        let mut client = client.clone();
+        together.spawn(async move { (index, bits(&client.generate(request).await.unwrap().into_inner())) });
+    }
+    for (index, bits) in together.join_all().await {
+        assert_eq!(bits, alone[index], "request {index}");
+    }
+    let log = process.log();
+    assert_eq!(log.matches("it runs on threads of its own, one for each query head").count(), 2, "{log}");
+}
+
 /// A broken model gives logits that are not numbers (here where one token has been read): the request that meets them fails, and those
 /// beside it do not see it.
 #[tokio::test(flavor = "multi_thread")]
 async fn logits_that_are_not_numbers_fail_their_own_request_alone() {
     const TOKEN: u32 = 200;
     let repository = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("tests/models/broken"), repository.path().join("broken")).unwrap();
+    symlink(root().join("tests/models/broken"), repository.path().join("broken")).unwrap();
     let models = format!("models.path={}", repository.path().display());
     let process = Process::up(&["--keep-going", "--set", &models]);
     let mut client = TextServiceClient::new(process.channel().await);

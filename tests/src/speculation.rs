@@ -15,8 +15,8 @@ use crate::{
     harness::{Process, fields, metric, root, run},
 };
 
-/// The tiny decoders, and two more: `good` is `llama` with itself as its draft model, which is nearly always right, and `bad` is `gpt2`
-/// with a draft model of other random weights, which hardly ever is.
+/// The tiny decoders, and three more: `good` is `llama` with itself as its draft model, which is nearly always right, and `bad` is `gpt2`
+/// with a draft model of other random weights, which hardly ever is; so is `mixed`, whose cache has 8 bits and its draft model's 32.
 fn repository() -> tempfile::TempDir {
     let decoders = root().join("tests/models/decoders");
     let repository = tempfile::tempdir().unwrap();
@@ -26,6 +26,7 @@ fn repository() -> tempfile::TempDir {
     }
     with_draft(&decoders.join("llama/1"), &repository.path().join("good/1"), "llama");
     with_draft(&decoders.join("gpt2/1"), &repository.path().join("bad/1"), "phi");
+    with_draft(&decoders.join("llama-int8/1"), &repository.path().join("mixed/1"), "llama");
     repository
 }
 
@@ -89,7 +90,7 @@ async fn greedy_and_drawn_texts_are_those_without_drafts() {
     let mut models: Vec<String> =
         std::fs::read_dir(repository.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     models.sort();
-    assert_eq!(models.len(), 14);
+    assert_eq!(models.len(), 16);
     // By what drafted, so that each is known to have been right and wrong.
     let mut fared = [(0, 0); 3];
     for model in &models {
@@ -97,7 +98,7 @@ async fn greedy_and_drawn_texts_are_those_without_drafts() {
             let temperature = [0.0, 1.0, 0.7][seed as usize % 3];
             let (kind, speculation, request) = match model.as_str() {
                 "good" => (1, Speculation::Draft, free(model, seed, temperature)),
-                "bad" => (2, Speculation::Draft, free(model, seed, temperature)),
+                "bad" | "mixed" => (2, Speculation::Draft, free(model, seed, temperature)),
                 _ => (0, Speculation::PromptLookup, of_few_tokens(model, seed, temperature)),
             };
             let what = format!("{model}, seed {seed}");
@@ -187,11 +188,11 @@ async fn whatever_runs_beside_it_a_sequence_with_drafts_has_the_bits_of_its_solo
     let repository = repository();
     let requests: Vec<GenerateRequest> = (0..48u64)
         .map(|seed| {
-            let model = ["good", "llama", "gpt2", "bad", "llama-genai", "mistral"][seed as usize % 6];
+            let model = ["good", "llama", "gpt2", "bad", "llama-genai", "mistral", "mixed"][seed as usize % 7];
             let temperature = if seed % 4 == 0 { 0.0 } else { 1.0 };
             let speculation = match (model, seed % 5) {
                 (_, 4) => Speculation::None,
-                ("good" | "bad", 0..=2) => Speculation::Draft,
+                ("good" | "bad" | "mixed", 0..=2) => Speculation::Draft,
                 _ => Speculation::PromptLookup,
             };
             let request = if speculation == Speculation::Draft { free(model, seed, temperature) } else { of_few_tokens(model, seed, temperature) };

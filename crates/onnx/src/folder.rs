@@ -7,7 +7,7 @@ use std::{
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, ServingSettings, bare};
+use crate::{Error, Provider, Runtime, ServingSettings, bare};
 
 /// The largest manifest.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -232,6 +232,19 @@ impl ModelFolder {
         serving.instances = Some(count);
         if count == 1 && size <= TINY_BYTES || count > 1 && count >= processors {
             serving.threads = serving.threads.or(Some(1));
+        }
+        folder
+    }
+
+    /// The folder with its graphs kept to so many threads, on a pool of their own where they would see more. Of no account on a GPU.
+    #[must_use]
+    pub fn with_threads_at_most(&self, most: usize, runtime: &Runtime) -> Self {
+        let mut folder = self.clone();
+        let serving = &mut folder.manifest.serving;
+        let is_on_gpu = matches!(serving.provider.unwrap_or(runtime.provider), Provider::Cuda { .. });
+        let seen = serving.threads.filter(|threads| *threads > 0).unwrap_or(runtime.threads);
+        if seen > most && !is_on_gpu {
+            serving.threads = Some(most.max(1));
         }
         folder
     }

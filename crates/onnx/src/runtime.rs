@@ -12,6 +12,8 @@ pub struct Runtime {
     pub(crate) environment: Environment,
     pub(crate) provider: Provider,
     pub(crate) cuda_graphs: bool,
+    pub(crate) threads: usize,
+    pub(crate) spin: bool,
     library: PathBuf,
 }
 
@@ -37,7 +39,8 @@ impl Runtime {
             .build()
             .map_err(|error| unusable(error.message().to_owned()))?;
         tracing::info!(library = %library.display(), build = ort::info(), threads, provider = %config.provider, "ONNX Runtime loaded");
-        Ok(Self { environment, provider: config.provider, cuda_graphs: config.cuda_graphs, library })
+        let RuntimeConfig { provider, spin, cuda_graphs, .. } = *config;
+        Ok(Self { environment, provider, cuda_graphs, threads, spin, library })
     }
 
     /// The library in use.

@@ -97,6 +97,8 @@ impl Session {
             if let Some(threads) = settings.threads.filter(|threads| *threads > 0) {
                 builder = builder.with_independent_thread_pool().map_err(Error::runtime("open a session"))?;
                 builder = builder.with_intra_threads(threads).map_err(Error::runtime("open a session"))?;
+                // Left alone the threads of such a pool spin.
+                builder = builder.with_intra_op_spinning(runtime.spin).map_err(Error::runtime("open a session"))?;
             }
             match builder.with_execution_providers([candidate]) {
                 Ok(builder) => return Self::commit(builder, graph, gpu, records && gpu.is_some()),

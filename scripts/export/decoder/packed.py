@@ -11,15 +11,17 @@ import torch
 from onnx import TensorProto
 
 from .anatomy import Anatomy, Attention, Block, FeedForward, Norm, Unsupported
+from .cache import Scales
 from .graph import Graph
 from .weights import Full, Weights
 
-FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+FLOAT, INT8, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32, TensorProto.INT64
 
 
-def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True, half: bool = False) -> Graph:
+def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True, half: bool = False, scales: Scales | None = None) -> Graph:
     """`ragged`: rows of one run may have different numbers of new tokens (`query_seqlens`, ONNX Runtime 1.32 on the CPU). `half`: numbers
-    of 16 bits, keys and values too, as attention on a GPU takes them; the logits have 32 all the same."""
+    of 16 bits, keys and values too, as attention on a GPU takes them; the logits have 32 all the same. `scales`: keys and values are kept
+    in 8 bits (ONNX Runtime 1.32 on the CPU)."""
     graph = Graph(half)
     graph.input("input_ids", INT64, ["t"])
     if anatomy.positions is not None:
@@ -42,7 +44,7 @@ def packed_graph(anatomy: Anatomy, weights: Weights, ragged: bool = True, half: 
 
     x = _embedded(graph, anatomy, weights)
     for index, block in enumerate(anatomy.blocks):
-        x = _block(graph, x, index, block, anatomy, weights, ragged)
+        x = _block(graph, x, index, block, anatomy, weights, ragged, scales)
     _logits(graph, x, anatomy, weights)
     return graph
 
@@ -59,10 +61,12 @@ def _embedded(graph: Graph, anatomy: Anatomy, weights: Weights) -> str:
     return x
 
 
-def _block(graph: Graph, x: str, index: int, block: Block, anatomy: Anatomy, weights: Weights, ragged: bool) -> str:
+def _block(
+    graph: Graph, x: str, index: int, block: Block, anatomy: Anatomy, weights: Weights, ragged: bool, scales: Scales | None
+) -> str:
     name = f"layer.{index}"
     normed = _norm(graph, x, f"{name}.attention_norm", block.attention_norm)
-    attended = _attention(graph, normed, index, block.attention, anatomy, weights, ragged)
+    attended = _attention(graph, normed, index, block.attention, anatomy, weights, ragged, scales)
     if block.attention_post_norm is not None:
         attended = _norm(graph, attended, f"{name}.attention_post_norm", block.attention_post_norm)
     with_attention = graph.node("Add", [x, attended], f"{name}.with_attention")
@@ -74,7 +78,9 @@ def _block(graph: Graph, x: str, index: int, block: Block, anatomy: Anatomy, wei
     return graph.node("Add", [with_attention, fed], f"{name}.with_feed_forward")
 
 
-def _attention(graph: Graph, x: str, index: int, attention: Attention, anatomy: Anatomy, weights: Weights, ragged: bool) -> str:
+def _attention(
+    graph: Graph, x: str, index: int, attention: Attention, anatomy: Anatomy, weights: Weights, ragged: bool, scales: Scales | None
+) -> str:
     name = f"layer.{index}"
     qkv = weights.layers.linear(graph, x, f"{name}.qkv", attention.qkv)
     query, key, value = graph.node("Split", [qkv, "qkv_sizes"], [f"{name}.{part}" for part in ("query", "key", "value")], axis=-1)
@@ -85,15 +91,21 @@ def _attention(graph: Graph, x: str, index: int, attention: Attention, anatomy: 
     padded = [graph.node("Gather", [part, "pad_index"], f"{part}.padded", axis=0) for part in (query, key, value)]
 
     shape = ["b", anatomy.kv_heads, "capacity", anatomy.head_size]
-    past = [graph.input(f"past_key_values.{index}.{part}", graph.number, shape) for part in ("key", "value")]
-    present = [graph.output(f"present.{index}.{part}", graph.number, shape) for part in ("key", "value")]
+    kept = graph.number if scales is None else INT8
+    past = [graph.input(f"past_key_values.{index}.{part}", kept, shape) for part in ("key", "value")]
+    present = [graph.output(f"present.{index}.{part}", kept, shape) for part in ("key", "value")]
     tables = ["cos", "sin"] if anatomy.rotary is not None else []
     inputs = [*padded, *past, "seqlens_k", "total_sequence_length", *tables]
-    if ragged:
-        # Those between are optional and unused; that at index 16 says how many new tokens each slot has.
-        inputs += [""] * (16 - len(inputs)) + ["query_seqlens"]
     attributes = {"num_heads": anatomy.heads, "kv_num_heads": anatomy.kv_heads, "scale": attention.scale}
     attributes |= {"do_rotary": int(anatomy.rotary is not None), "rotary_interleaved": 0}
+    # Inputs at a fixed place; those between are optional and unused.
+    if scales is not None:
+        inputs += [""] * (12 - len(inputs))
+        inputs += [graph.constant(f"{name}.{part}_scale", scales[f"{index}.{part}"]) for part in ("key", "value")]
+        attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+    if ragged:
+        # How many new tokens each slot has.
+        inputs += [""] * (16 - len(inputs)) + ["query_seqlens"]
     if attention.window is not None and attention.window < anatomy.context:
         attributes["local_window_size"] = attention.window
     if attention.softcap:

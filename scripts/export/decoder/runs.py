@@ -11,6 +11,10 @@ import onnxruntime
 from .anatomy import Anatomy
 
 
+# The types that keys and values have.
+KINDS = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(int8)": "i1"}
+
+
 @dataclasses.dataclass
 class Row:
     """What one slot does in a run: its new tokens (none where it is idle) and how many it holds already."""
@@ -59,7 +63,7 @@ def feed(rows: list[Row], names: set[str], every: bool = True, width: int = 1) -
 def empty_cache(session: onnxruntime.InferenceSession, anatomy: Anatomy, slots: int, capacity: int) -> dict[str, numpy.ndarray]:
     """Its tensors by the last part of their names: `LAYER.key` and `LAYER.value`."""
     shape, past = (slots, anatomy.kv_heads, capacity, anatomy.head_size), "past_key_values."
-    kinds = {tensor.name: "f2" if "float16" in tensor.type else "f4" for tensor in session.get_inputs() if tensor.name.startswith(past)}
+    kinds = {tensor.name: KINDS[tensor.type] for tensor in session.get_inputs() if tensor.name.startswith(past)}
     return {name.removeprefix(past): numpy.zeros(shape, kind) for name, kind in kinds.items()}
 
 

@@ -35,6 +35,8 @@ def export(config, options: argparse.Namespace, command: str, source: str | None
         raise Unsupported("--device cuda: decoders alone")
     if options.decode_weights:
         raise Unsupported("--decode-weights: decoders alone; an encoder has no steps")
+    if options.cache != "float":
+        raise Unsupported(f"--cache {options.cache}: decoders alone; an encoder keeps nothing")
     about = sentences.read(options.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
     longest = families.check(config, None)

@@ -26,6 +26,8 @@ def check(config, options: argparse.Namespace) -> int:
         raise Unsupported("--decode-weights: an encoder-decoder's steps have a graph of their own already")
     if not options.ragged:
         raise Unsupported("--without-ragged: an encoder-decoder's graphs have no query_seqlens")
+    if options.cache != "float":
+        raise Unsupported(f"--cache {options.cache}: decoders alone; an encoder writes keys and values of its own in full")
     weights.named(options.weights, options.block_size)
     return families.check(config, options.context)
 

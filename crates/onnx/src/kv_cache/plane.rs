@@ -61,13 +61,14 @@ impl PlaneShape {
     }
 
     /// That of an input `[rows, heads, tokens, head size]`.
-    fn of(input: &TensorInfo, head_size: Option<usize>) -> Result<Self, Error> {
+    pub(super) fn of(input: &TensorInfo, head_size: Option<usize>) -> Result<Self, Error> {
         let &[_, Some(heads), _, size] = input.shape.as_slice() else {
             return Err(Error::tensor(&input.name, "it is not [rows, heads, tokens, head size] with known heads"));
         };
         let head_size = size.or(head_size).ok_or_else(|| Error::tensor(&input.name, "nothing says how large its heads are"))?;
-        if !matches!(input.element, ElementType::F32 | ElementType::F16) {
-            return Err(Error::tensor(&input.name, format!("a cache of {:?} is not supported: F32 and F16 are", input.element)));
+        // Those of 8 bits are rounded by scales that the graph holds.
+        if !matches!(input.element, ElementType::F32 | ElementType::F16 | ElementType::I8) {
+            return Err(Error::tensor(&input.name, format!("a cache of {:?} is not supported: F32, F16 and I8 are", input.element)));
         }
         let (element, name) = (input.element, &input.name);
         Ok(Self { input: name.clone(), output: name.replace(PAST, PRESENT), heads, head_size, element })

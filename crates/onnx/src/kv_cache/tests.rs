@@ -3,14 +3,16 @@ use crate::ElementType;
 
 /// Three rows of four tokens, in planes of these heads of so many floats.
 fn cache_of(planes: &[(usize, usize)]) -> KvCache {
-    let shape = |&(heads, head_size): &(usize, usize)| PlaneShape {
-        input: String::new(),
-        output: String::new(),
-        heads,
-        head_size,
-        element: ElementType::F32,
-    };
-    KvCache::of(planes.iter().map(shape).collect(), 3, 4, CachePlace::Host).unwrap()
+    rows_of(4, planes.iter().map(|&(heads, head_size)| plane(heads, head_size, ElementType::F32)).collect())
+}
+
+/// Three rows of so many tokens.
+fn rows_of(tokens: usize, planes: Vec<PlaneShape>) -> KvCache {
+    KvCache::of(planes, 3, tokens, CachePlace::Host).unwrap()
+}
+
+fn plane(heads: usize, head_size: usize, element: ElementType) -> PlaneShape {
+    PlaneShape { input: String::new(), output: String::new(), heads, head_size, element }
 }
 
 /// Keys and values of two heads of one float each, and keys of one head of two; three rows of four tokens.
@@ -76,4 +78,49 @@ fn nothing_is_written_beyond_a_row() {
     cache.write(3, 0, &bytes(&[1.0; 6]));
     cache.copy_row(0, 1, 5);
     assert_eq!(cache.committed_tokens(), 0);
+}
+
+#[test]
+fn values_of_one_byte_lie_and_are_given_back_as_others_are() {
+    // Heads of a whole number of pages, and behind them one of an odd number of bytes, which begins on a page of its own.
+    let capacity = 2 * PAGE / 16;
+    let mut cache = rows_of(capacity, vec![plane(2, 16, ElementType::I8), plane(2, 16, ElementType::I8), plane(1, 3, ElementType::I8)]);
+    assert_eq!(cache.token_bytes(), 2 * 2 * 16 + 3);
+    let token = |seed: usize| (0..67).map(|place| (seed * 67 + place) as u8).collect::<Vec<u8>>();
+    for row in 0..3 {
+        for at in 0..capacity {
+            cache.write(row, at, &token(row * capacity + at));
+        }
+    }
+    assert_eq!(cache.committed_bytes(), 3 * capacity * 67);
+    let all_as_written =
+        |cache: &KvCache, row: usize, tokens: Range<usize>| tokens.into_iter().all(|at| cache.read(row, at..at + 1) == token(row * capacity + at));
+    assert!((0..3).all(|row| all_as_written(&cache, row, 0..capacity)));
+
+    let page = PAGE / 16;
+    cache.trim(1, page - 1);
+    assert_eq!(cache.committed_bytes(), (2 * capacity + page - 1) * 67);
+    assert!(all_as_written(&cache, 0, 0..capacity) && all_as_written(&cache, 2, 0..capacity), "other rows stay");
+    assert!(all_as_written(&cache, 1, 0..page), "what shares a page with its own tokens stays");
+    assert!((page..capacity).all(|at| cache.read(1, at..at + 1)[..64] == [0; 64]), "whole pages of each head are given back");
+
+    cache.copy_row(2, 1, 5);
+    assert!((0..5).all(|at| cache.read(1, at..at + 1) == token(2 * capacity + at)));
+    assert_eq!(cache.past(2, 3).unwrap()[0].1.shape(), [1, 2, 3, 16]);
+    assert!(matches!(cache.past(2, 3).unwrap()[0].1, Tensor::I8(_)));
+}
+
+#[test]
+fn a_cache_of_other_types_is_refused_by_name() {
+    let input = |element| crate::TensorInfo {
+        name: "past_key_values.0.key".into(),
+        element,
+        shape: vec![None, Some(2), None, Some(16)],
+        symbols: Vec::new(),
+    };
+    for element in [ElementType::F32, ElementType::F16, ElementType::I8] {
+        assert_eq!(PlaneShape::of(&input(element), None).unwrap().token_bytes(), 32 * element.size());
+    }
+    let refused = PlaneShape::of(&input(ElementType::U8), None).unwrap_err().to_string();
+    assert!(refused.contains("past_key_values.0.key") && refused.contains("a cache of U8 is not supported: F32, F16 and I8 are"), "{refused}");
 }

@@ -86,6 +86,7 @@ unsafe fn value_over(memory: &MemoryInfo, element: ElementType, shape: &[usize],
     let ty = match element {
         ElementType::F32 => TensorElementType::Float32,
         ElementType::F16 => TensorElementType::Float16,
+        ElementType::I8 => TensorElementType::Int8,
         ElementType::I32 => TensorElementType::Int32,
         ElementType::I64 => TensorElementType::Int64,
         other => return Err(ort::Error::new(format!("no tensor of {other:?} can be made over memory"))),

@@ -7,6 +7,7 @@ pub mod encoder;
 mod family;
 mod generation;
 pub mod guided;
+mod heads;
 pub mod sampling;
 pub mod seq2seq;
 pub mod stop;

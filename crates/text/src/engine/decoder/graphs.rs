@@ -258,12 +258,14 @@ impl Loaded {
 }
 
 /// `GroupQueryAttention` has no kernel for 32 bits on a GPU: it would run on the processor, and the cache would be copied at each step.
+/// Graphs with a cache of 8 bits are made for the processor.
 fn requires_16_bits(session: &Session) -> Result<(), Error> {
-    let wide = |input: &&TensorInfo| input.name.starts_with("past_key_values.") && input.element == ElementType::F32;
-    match session.inputs().iter().find(wide) {
+    let other = |input: &&TensorInfo| input.name.starts_with("past_key_values.") && input.element != ElementType::F16;
+    match session.inputs().iter().find(other) {
         Some(input) => {
-            let reason = "a GPU's attention takes 16 bits, these are 32: export the model with scripts/export/text.py --device cuda";
-            Err(Error::tensor(&input.name, reason))
+            let bits = 8 * input.element.size();
+            let reason = "export the model with scripts/export/text.py --device cuda";
+            Err(Error::tensor(&input.name, format!("a GPU's attention takes 16 bits, these are {bits}: {reason}")))
         }
         None => Ok(()),
     }

@@ -38,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::{
     Event, Generation, GenerationDefaults,
     decode_thread::{DecodeThread, Start},
+    heads::threads_within_heads,
     tokens::TokensCell,
 };
 use crate::{Config, Error};
@@ -121,7 +122,15 @@ impl Decoder {
         let shape = ModelShape::read(folder)?;
         let defaults = super::generation::read_defaults(folder)?;
         let source = folder;
-        let (folder, draft, runtime, config) = (folder.clone(), draft.cloned(), runtime.clone(), config.clone());
+        let exact = config.exact && is_invariant;
+        let opened = |folder: &ModelFolder, form| match form {
+            // Its rows run one by one, and are alone in any company.
+            Form::Packed | Form::Builder if exact => threads_within_heads(folder, runtime),
+            _ => Ok(folder.clone()),
+        };
+        let folder = opened(folder, files.form)?;
+        let draft = draft.map(|draft| opened(draft, Files::of(draft)?.form)).transpose()?;
+        let (runtime, config) = (runtime.clone(), config.clone());
         let context = if config.max_context == 0 { shape.context } else { shape.context.min(config.max_context) };
         let (bos, adds_bos, eos, head_size, form) = (shape.bos, shape.adds_bos, shape.eos, shape.head_size, files.form);
         let limit = config.max_waiting;
@@ -130,7 +139,7 @@ impl Decoder {
             max_token_gap: Duration::from_secs_f64(config.max_token_gap_ms / 1e3),
             cache_bytes: (config.kv_cache_mb * f64::from(1 << 20)) as usize,
             prefix_bytes: config.prefix_cache_mb << 20,
-            exact: config.exact && is_invariant,
+            exact,
         };
         let name = folder.name.clone();
         let (thread, info) = DecodeThread::start(&name, limit, move || {

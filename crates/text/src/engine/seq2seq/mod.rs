@@ -34,6 +34,7 @@ use super::{
     Event, Generation, GenerationDefaults,
     decode_thread::{DecodeThread, Start},
     decoder::Beams,
+    heads::threads_within_heads,
     tokens::TokensCell,
 };
 use crate::{Config, Error};
@@ -90,7 +91,9 @@ impl Seq2Seq {
             max_token_gap: Duration::from_secs_f64(config.max_token_gap_ms / 1e3),
         };
         let (name, form, batch_invariant) = (folder.name.clone(), files.form, files.batch_invariant);
-        let (source, runtime, read) = (folder.clone(), runtime.clone(), shape.clone());
+        let is_exact = config.exact && batch_invariant && form == Form::Slots;
+        let source = if is_exact { threads_within_heads(folder, runtime)? } else { folder.clone() };
+        let (runtime, read) = (runtime.clone(), shape.clone());
         let limit = config.max_waiting;
         let (thread, (vocabulary, infos)) = DecodeThread::start(&name, limit, move || {
             let graphs = open(&source, &files, &runtime, verify, &read, settings)?;
