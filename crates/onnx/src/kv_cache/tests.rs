@@ -112,12 +112,8 @@ fn values_of_one_byte_lie_and_are_given_back_as_others_are() {
 
 #[test]
 fn a_cache_of_other_types_is_refused_by_name() {
-    let input = |element| crate::TensorInfo {
-        name: "past_key_values.0.key".into(),
-        element,
-        shape: vec![None, Some(2), None, Some(16)],
-        symbols: Vec::new(),
-    };
+    let input =
+        |element| TensorInfo { name: "past_key_values.0.key".into(), element, shape: vec![None, Some(2), None, Some(16)], symbols: Vec::new() };
     for element in [ElementType::F32, ElementType::F16, ElementType::I8] {
         assert_eq!(PlaneShape::of(&input(element), None).unwrap().token_bytes(), 32 * element.size());
     }
