@@ -36,7 +36,7 @@ const EXPECTED_OF_MODELS: f64 = 0.7;
 
 /// The share of a step that a verification costs beside the steps of sequences that draft nothing: measured with a small model and
 /// eight sequences. With another model nearly all sequences draft at once.
-const RUN: f64 = 0.5;
+const RUN: f64 = 0.8;
 
 /// The share of a step that one more token in a run costs.
 ///
