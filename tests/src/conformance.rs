@@ -29,7 +29,7 @@ fn failed(output: &Output) -> Vec<String> {
     printed.lines().filter(|line| line.contains(r#""outcome":"failed""#)).map(str::to_owned).collect()
 }
 
-/// The counts of a report in JUnit XML: cases, failures and skipped ones, and what the file itself says of each.
+/// The counts of a report in `JUnit`'s XML: cases, failures and skipped ones, and what the file itself says of each.
 fn junit(path: &Path) -> ([usize; 3], [usize; 3]) {
     let xml = std::fs::read_to_string(path).unwrap();
     let said = |name: &str| -> usize {

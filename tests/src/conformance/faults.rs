@@ -61,6 +61,7 @@ fn with_code(status: Status, code: Code) -> Status {
     Status::with_details(code, status.message(), details.encode_to_vec().into())
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of faults")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spoilt_tokenization_service_fails() {
     let faults = vec![

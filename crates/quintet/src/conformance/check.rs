@@ -33,11 +33,12 @@ macro_rules! check {
 
 /// Fails the check, with what was seen, unless a condition holds.
 macro_rules! ensure {
-    ($holds:expr, $($seen:tt)+) => {
-        if !$holds {
+    ($holds:expr, $($seen:tt)+) => {{
+        let holds: bool = $holds;
+        if !holds {
             return Err($crate::conformance::check::Verdict::Failed(format!($($seen)+)));
         }
-    };
+    }};
 }
 
 pub(super) use {check, ensure};

@@ -10,7 +10,7 @@ use super::{
     report::{Case, Counts, Suite},
 };
 
-/// A report as JUnit XML: a suite for each service, a case for each check.
+/// A report as `JUnit` XML: a suite for each service, a case for each check.
 pub(super) fn xml(suites: &[Suite]) -> io::Result<Vec<u8>> {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;

@@ -59,8 +59,8 @@ pub(crate) struct Arguments {
     /// Seconds that one check may take
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-    /// Write the report as JUnit XML too
-    #[arg(long, value_name = "FILE")]
+    /// Where the report is written once more, for continuous integration.
+    #[arg(long, value_name = "FILE", help = "Write the report as JUnit XML too")]
     junit: Option<PathBuf>,
 }
 

@@ -7,7 +7,7 @@ use crate::conformance::{
     target::{Answered, Call, decoded},
 };
 
-/// The message that a ScoreStream begins with.
+/// The message that a `ScoreStream` begins with.
 pub(super) fn first(model: &Model, sample: &SampleData) -> ScoreStreamRequest {
     ScoreStreamRequest { model: model.name.clone(), model_version: model.version.clone(), ..later(sample) }
 }

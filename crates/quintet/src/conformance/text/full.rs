@@ -91,7 +91,7 @@ async fn begin(channel: Channel, request: GenerateStreamRequest) -> Result<Strea
 
 pub(super) async fn cancelled(subject: &Subject) -> Checked {
     // What a first message takes where nothing else runs.
-    let alone = subject.first_message(Duration::from_secs(3600)).await?;
+    let alone = subject.first_message(Duration::from_hours(1)).await?;
     subject.fill().await?;
     subject.first_message(PATIENCE + 2 * alone).await?;
     Ok(())

@@ -44,7 +44,8 @@ pub(super) async fn length(subject: &Subject) -> Checked {
     let (model, most, n) = (subject.generator()?, 7, 2);
     let stopping = Stopping { max_new_tokens: Some(most), ignore_eos: true, ..Stopping::default() };
     let answer = subject.generate(GenerateRequest { stopping: Some(stopping), n: Some(n), ..request(model) }).await?;
-    let reasons: Vec<_> = std::iter::once(answer.finish_reason()).chain(answer.alternatives.iter().map(|text| text.finish_reason())).collect();
+    let reasons: Vec<_> =
+        std::iter::once(answer.finish_reason()).chain(answer.alternatives.iter().map(quintet_proto::text::v1::Alternative::finish_reason)).collect();
     ensure!(reasons == [FinishReason::Length; 2], "{n} texts that pass over their ends and stop at {most} tokens end with {reasons:?}");
     ensure!(texts(&answer).len() == n as usize, "n = {n} gives {} texts", texts(&answer).len());
     let usage = answer.usage.unwrap_or_default();

@@ -43,9 +43,10 @@ pub(super) async fn described(subject: &Subject) -> Checked {
     let ids: Vec<_> = tokenizer.special_tokens.iter().map(|special| special.id).collect();
     ensure!(ids.is_sorted_by(|one, next| one < next), "special_tokens are not by id: {ids:?}");
     let spelled = tokenizer.special_tokens.iter().find(|special| matches!(special.content.as_str(), "[MASK]" | "<mask>"));
-    match tokenizer.mask_id {
-        Some(mask) => ensure!(ids.contains(&mask), "mask_id is {mask}, which is none of special_tokens"),
-        None => ensure!(spelled.is_none(), "mask_id is absent, and {:?} is a special token", spelled.map(|special| &special.content)),
+    if let Some(mask) = tokenizer.mask_id {
+        ensure!(ids.contains(&mask), "mask_id is {mask}, which is none of special_tokens");
+    } else {
+        ensure!(spelled.is_none(), "mask_id is absent, and {:?} is a special token", spelled.map(|special| &special.content));
     }
     if let Some(entries) = &subject.vocabulary {
         ensure!(entries.len() == size as usize, "vocabulary_size is {size}, and GetVocabulary gives {} ids", entries.len());

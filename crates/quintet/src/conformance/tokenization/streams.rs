@@ -10,7 +10,7 @@ use crate::conformance::{
     target::{Answered, Call, decoded},
 };
 
-/// The message that a DecodeStream begins with.
+/// The message that a `DecodeStream` begins with.
 pub(super) fn first(tokenizer: &Tokenizer, ids: &[u32]) -> DecodeStreamRequest {
     DecodeStreamRequest {
         model: tokenizer.name.clone(),
