@@ -123,7 +123,8 @@ pub(crate) fn give_pages_back(memory: &mut MmapMut, range: Range<usize>) {
 
 /// Keeps the C library's allocator to one arena for each processor. A program calls it first of all: threads that run already keep the
 /// arenas that they have. Left alone the allocator makes eight times as many, and what one model leaves behind in an arena is of no use
-/// to another in the next: after a thousand loads that was a sixth of all memory.
+/// to another in the next: after a thousand loads that was a sixth of all memory. What Rust allocates in the programs is not there:
+/// this is for ONNX Runtime.
 pub fn few_arenas() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     let arenas = std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2));
