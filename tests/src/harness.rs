@@ -77,6 +77,11 @@ impl Process {
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        Self::of(command)
+    }
+
+    /// What a command starts in the end, ready. It must be of this process's making: see [`command`].
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         // Somebody must read the log from the start, or a full pipe would hold the process up.
         let (lines, log) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::new(Mutex::new(String::new())));
@@ -94,7 +99,7 @@ impl Process {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Some((_, address)) = line.trim().split_once("ready on ") else {
             reader.join().unwrap();
-            panic!("{name} did not start: {}", log.lock().unwrap());
+            panic!("{command:?} did not start: {}", log.lock().unwrap());
         };
         let address = address.to_owned();
         Self { child, address, log, reader: Some(reader) }

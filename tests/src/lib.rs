@@ -34,6 +34,8 @@ mod faults;
 #[cfg(test)]
 mod floors;
 #[cfg(test)]
+mod full_disk;
+#[cfg(test)]
 mod generation;
 #[cfg(test)]
 mod hostile;

@@ -38,12 +38,13 @@ impl Fleet {
     }
 
     /// Loads a model, or replaces it by what its folders hold now. The versions that served before go on until the new ones
-    /// are ready in every service, and for good where one fails. `false`: no service takes such a model.
+    /// are ready in every service, and for good where one fails. `false`: no service takes such a model. Where there is none and what
+    /// comes from elsewhere could not be fetched, that is the error.
     pub fn load(&self, name: &str) -> Result<bool, Error> {
-        self.repository.refill();
+        let refilled = self.repository.refill();
         let loaded = self.change(name, true)?;
         self.settle();
-        Ok(loaded)
+        if loaded { Ok(true) } else { refilled.map(|()| false) }
     }
 
     pub(super) fn change(&self, name: &str, insist: bool) -> Result<bool, Error> {
@@ -77,7 +78,8 @@ impl Fleet {
 
     /// Loads what is new or changed in the repository, and unloads what has gone. What fails is reported, once.
     pub fn refresh(&self) {
-        self.repository.refill();
+        // Why that failed is in the log by now.
+        let _ = self.repository.refill();
         let there = match self.repository.names() {
             Ok(names) => names,
             Err(error) => return tracing::error!(%error, "the repository cannot be looked at; what serves goes on"),

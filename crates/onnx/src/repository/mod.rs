@@ -68,13 +68,13 @@ impl Repository {
         self
     }
 
-    /// Brings what comes from elsewhere up to date. Where that fails, what is there serves on.
-    fn refill(&self) {
-        if let Some(refill) = &self.refill
-            && let Err(reason) = refill()
-        {
+    /// Brings what comes from elsewhere up to date. Where that fails, what is there serves on; the answer says why.
+    fn refill(&self) -> Result<(), Error> {
+        let Some(refill) = &self.refill else { return Ok(()) };
+        refill().map_err(|reason| {
             tracing::error!(reason, "the model sources cannot be brought up to date; what is there serves on");
-        }
+            Error::Sources(reason)
+        })
     }
 
     /// Where the first of its roots is.
