@@ -57,7 +57,7 @@ pub(crate) fn provider_nodes(session: &Session) -> Result<BTreeMap<String, u32>,
     Ok(counts)
 }
 
-/// Gives the memory that freed sessions left with the C library's allocator back to the operating system.
+/// Gives the memory that freed sessions, and loading one, left with the C library's allocator back to the operating system.
 pub(crate) fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` may be called at any time from any thread, and has no argument that could be wrong.

@@ -316,6 +316,8 @@ impl<M: Send + Sync + 'static> Registry<M> {
         }
         let before = native::resident_bytes();
         let model = (self.inner.load)(folder).map_err(|reason| Error::Load { model: folder.id(), reason })?;
+        // A graph is read whole before its weights are laid out for the kernels: what it was read into is free by now.
+        native::give_memory_back();
         let grown = native::resident_bytes().saturating_sub(before);
         if limit.is_some_and(|limit| grown > limit) {
             return Err(too_large(grown, "loading it took"));
