@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use ort::ep::{ArenaExtendStrategy, CPU, CUDA, ExecutionProviderDispatch};
+use ort::ep::{ArenaExtendStrategy, CPU, CUDA, ExecutionProviderDispatch, cuda::AttentionBackend};
 use serde::{Deserialize, Deserializer, de};
 
 /// Where graphs run.
@@ -41,7 +41,9 @@ fn cuda(device: u16, records: bool) -> ExecutionProviderDispatch {
     // Left alone the arena doubles whenever it grows, and takes memory that other models could use; and products of 32-bit numbers
     // would be rounded to 19 bits.
     let cuda = CUDA::default().with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested).with_tf32(false);
-    cuda.with_cuda_graph(records).with_device_id(i32::from(device)).build().error_on_failure()
+    // Left alone attention is cuDNN's from Hopper on, which takes 50 to 80 ms to plan each length that it has not seen.
+    let attention = AttentionBackend::FLASH_ATTENTION | AttentionBackend::EFFICIENT_ATTENTION | AttentionBackend::MATH;
+    cuda.with_attention_backend(attention).with_cuda_graph(records).with_device_id(i32::from(device)).build().error_on_failure()
 }
 
 impl fmt::Display for Provider {
