@@ -78,9 +78,12 @@ fn generator(runtime: &quintet_onnx::Runtime, served: &Served, folder: &Path) {
     }
     // The best arrangement is that of the best median: the best of each round would be the noise's.
     arrangements.sort_by(|(.., a), (.., b)| median(b).total_cmp(&median(a)));
-    let Some((arrangement, batch, best)) = arrangements.first() else { return };
-    println!("raw loop of the generator: {arrangement:?}, batch {batch}");
-    row("generator, batch 64, one client: images/s", best, &whole, 0.95);
+    let best = arrangements.first();
+    let alike = arrangements.iter().find(|(_, batch, _)| *batch == 64);
+    let (Some((arrangement, batch, best)), Some((alike_arrangement, _, alike))) = (best, alike) else { return };
+    println!("raw loop of the generator: {arrangement:?}, batch {batch}; of batch 64: {alike_arrangement:?}");
+    row("generator, batch 64, one client: images/s", alike, &whole, 0.95);
+    row("  beside the raw loop's best arrangement", best, &whole, 0.95);
     row("generator, one image, 32 clients: images/s", best, &single, 0.90);
 }
 
