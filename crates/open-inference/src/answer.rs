@@ -42,6 +42,11 @@ fn one(graph: &Graph, index: usize, output: &InferRequestedOutputTensor) -> Resu
     Ok(Wanted { place, window: Window::of(&output.parameters)?, classes: classes.map(|classes| usize::try_from(classes).unwrap_or(usize::MAX)) })
 }
 
+/// Whether some are to be written to shared memory.
+pub(crate) fn writes_regions(wanted: &[Wanted]) -> bool {
+    wanted.iter().any(|wanted| wanted.window.is_some())
+}
+
 /// Bytes of what will be sent for so many rows, as far as the graph's shapes tell.
 pub(crate) fn expected_bytes(graph: &Graph, wanted: &[Wanted], rows: usize) -> usize {
     let of = |wanted: &Wanted| {

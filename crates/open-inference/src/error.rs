@@ -42,6 +42,12 @@ pub enum Error {
         /// How many may.
         limit: usize,
     },
+    /// As many regions of shared memory are registered as may be.
+    #[error("{limit} shared memory regions are registered, as many as may be: unregister one")]
+    Regions {
+        /// How many may be.
+        limit: usize,
+    },
     /// The deadline passed while the request waited.
     #[error("the deadline passed while the request waited")]
     Expired,
@@ -60,6 +66,9 @@ pub enum Error {
     /// The server does not do this.
     #[error("{0}")]
     Unsupported(String),
+    /// A GPU's memory that is shared with a client cannot be used.
+    #[error("{0}")]
+    SharedMemory(String),
     /// Files could not be kept.
     #[error("a file cannot be kept: {0}")]
     Disk(#[from] std::io::Error),
@@ -76,7 +85,7 @@ impl ServiceError for Error {
         match self {
             Self::UnknownGraph { .. } | Self::NotInRepository { .. } | Self::Missing(_) => Kind::NotFound,
             Self::Invalid { field, description } => invalid(field, description),
-            Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(100) },
+            Self::Full { .. } | Self::Regions { .. } => Kind::ResourceExhausted { retry_after: Duration::from_millis(100) },
             Self::Expired => Kind::DeadlineExceeded,
             // What a graph refuses at run time are its client's shapes and values: raw tensors are not checked
             // any further than the graph itself checks them.
@@ -86,7 +95,7 @@ impl ServiceError for Error {
                 OnnxError::Cancelled => Kind::Cancelled,
                 _ => Kind::Internal,
             },
-            Self::Load(_) | Self::NotExplicit(_) => Kind::FailedPrecondition,
+            Self::Load(_) | Self::NotExplicit(_) | Self::SharedMemory(_) => Kind::FailedPrecondition,
             Self::Exists(_) => Kind::AlreadyExists,
             Self::Unsupported(_) => Kind::Unimplemented,
             Self::Disk(_) | Self::Ended => Kind::Internal,
@@ -99,12 +108,14 @@ impl ServiceError for Error {
             Self::Missing(missing) => missing.reason(),
             Self::Invalid { .. } => "INVALID_REQUEST",
             Self::Full { .. } => "QUEUE_FULL",
+            Self::Regions { .. } => "TOO_MANY_REGIONS",
             Self::Expired => "DEADLINE_PASSED",
             Self::Run(_) => "INFERENCE_FAILED",
             Self::Load(_) => "LOAD_FAILED",
             Self::NotExplicit(_) => "NOT_EXPLICIT",
             Self::Exists(_) => "EXISTS",
             Self::Unsupported(_) => "UNSUPPORTED",
+            Self::SharedMemory(_) => "SHARED_MEMORY",
             Self::Disk(_) => "DISK",
             Self::Ended => "MODEL_THREAD_ENDED",
         }

@@ -11,6 +11,8 @@
 //! * Requests for one graph are batched by rows where the graph's first dimension is a batch, and an answer is its
 //!   request's own: its rows, the outputs that it asked for, its errors.
 //! * What a client names by path, key or file name never leaves the folder that it is meant for.
+//! * Memory that a client shares is read and written within its region alone, by threads that may wait for the machine, and is given
+//!   back when its last request has ended.
 
 #![forbid(unsafe_code)]
 

@@ -12,11 +12,20 @@ use crate::{
 /// The largest size of a dimension: the runtime's own indices are signed, and some are of 32 bits.
 const MAX_DIMENSION: i64 = i32::MAX as i64;
 
+/// Whether inputs lie in shared memory.
+pub(crate) fn reads_regions(request: &ModelInferRequest) -> bool {
+    request.inputs.iter().any(lies_in_region)
+}
+
+fn lies_in_region(input: &InferInputTensor) -> bool {
+    input.parameters.contains_key("shared_memory_region")
+}
+
 /// The request's inputs, in the order of the graph's.
 pub(crate) fn inputs(graph: &Graph, request: &mut ModelInferRequest, regions: &Regions) -> Result<Vec<RawInput>, Error> {
     let raw = std::mem::take(&mut request.raw_input_contents);
     // Tensors in shared memory have no raw contents.
-    let unfilled = request.inputs.iter().filter(|input| input.contents.is_none() && !input.parameters.contains_key("shared_memory_region")).count();
+    let unfilled = request.inputs.iter().filter(|input| input.contents.is_none() && !lies_in_region(input)).count();
     if !raw.is_empty() && raw.len() != unfilled {
         let description = format!("{} raw contents for {unfilled} inputs that have no others", raw.len());
         return Err(Error::invalid("raw_input_contents", description));

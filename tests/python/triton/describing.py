@@ -13,7 +13,6 @@ def server_is_live_and_ready_and_names_its_extensions(server: Server) -> None:
     metadata = server.client.get_server_metadata()
     assert metadata.name == "quintet" and metadata.version, metadata
     assert {"classification", "model_repository", "system_shared_memory", "binary_tensor_data", "statistics"} <= set(metadata.extensions), metadata
-    assert "cuda_shared_memory" not in metadata.extensions, "what is refused must not be announced"
 
 
 def metadata_tells_names_types_and_shapes(server: Server) -> None:

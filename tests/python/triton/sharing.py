@@ -1,9 +1,10 @@
-"""System shared memory for inputs and outputs; CUDA memory, which is refused."""
+"""System shared memory for inputs and outputs; CUDA memory as far as it goes without a GPU (`cuda_shared_memory.py` needs one)."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import os
 import pathlib
 from collections.abc import Iterator
@@ -146,13 +147,42 @@ def memory_that_shrinks_harms_nobody(server: Server) -> None:
         assert np.array_equal(server.infer(model, tensor("x", values)).as_numpy("y"), values), "the server lives"
 
 
-def cuda_memory_is_refused_with_a_way_out(server: Server) -> None:
+def gpus() -> int:
+    """How many this machine has, by its driver's own word."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def cuda_memory_is_refused_with_a_way_out_where_there_is_no_gpu(server: Server) -> None:
     client = server.client
+    assert ("cuda_shared_memory" in client.get_server_metadata().extensions) == (gpus() > 0), "announced is what is taken"
     assert len(client.get_cuda_shared_memory_status().regions) == 0
-    message = refused("UNIMPLEMENTED", client.register_cuda_shared_memory, "gpu", base64.b64encode(b"x" * 64), 0, 64)
-    assert "system shared memory" in message, message
+    handle = base64.b64encode(b"x" * 64)
+    if gpus() == 0:
+        message = refused("UNIMPLEMENTED", client.register_cuda_shared_memory, "gpu", handle, 0, 64)
+        assert "CUDA" in message and "system shared memory" in message, message
+    else:
+        message = refused("INVALID_ARGUMENT", client.register_cuda_shared_memory, "gpu", handle, 0, 64)
+        assert "raw_handle" in message, message
+    refused("INVALID_ARGUMENT", client.register_cuda_shared_memory, "", handle, 0, 64)
     assert len(client.get_cuda_shared_memory_status().regions) == 0
+    refused("INVALID_ARGUMENT", client.get_cuda_shared_memory_status, "gpu")
+    client.unregister_cuda_shared_memory("gpu")
     client.unregister_cuda_shared_memory()
+
+
+def the_kinds_of_memory_share_their_names(server: Server) -> None:
+    client = server.client
+    with region(server, "named", 64):
+        refused("ALREADY_EXISTS", client.register_cuda_shared_memory, "named", base64.b64encode(b"x" * 64), 0, 64)
+        assert "named" in refused("INVALID_ARGUMENT", client.get_cuda_shared_memory_status, "named")
+        client.unregister_cuda_shared_memory("named")
+        client.unregister_cuda_shared_memory()
+        assert list(client.get_system_shared_memory_status().regions) == ["named"], "it is of the other kind"
 
 
 CHECKS = [
@@ -162,5 +192,6 @@ CHECKS = [
     regions_are_told_and_forgotten,
     keys_name_nothing_but_shared_memory,
     memory_that_shrinks_harms_nobody,
-    cuda_memory_is_refused_with_a_way_out,
+    cuda_memory_is_refused_with_a_way_out_where_there_is_no_gpu,
+    the_kinds_of_memory_share_their_names,
 ]

@@ -31,10 +31,10 @@ pub(crate) struct CudaMemory {
 
 /// The context of a GPU that ONNX Runtime works in too.
 #[derive(Debug)]
-struct PrimaryContext {
+pub(super) struct PrimaryContext {
     index: u16,
     device: CUdevice,
-    context: CUcontext,
+    pub(super) context: CUcontext,
 }
 
 // SAFETY: a context may be made current on any thread, and is made so before each use.
@@ -44,6 +44,7 @@ impl CudaMemory {
     /// So many bytes of the GPU with this index.
     pub(crate) fn new(index: u16, bytes: usize) -> Result<Self, String> {
         let context = PrimaryContext::retain(index)?;
+        context.enter()?;
         let wanted = |error: DriverError| format!("{bytes} bytes of GPU {index} cannot be had: {}", spelled(error));
         // SAFETY: the context is current on this thread, and the memory set is the memory just given.
         let pointer = unsafe { result::malloc_sync(bytes) }.map_err(wanted)?;
@@ -131,19 +132,23 @@ impl Drop for CudaMemory {
     }
 }
 
+/// Loads the driver and has it look for GPUs; once it has, this costs next to nothing.
+pub(super) fn start_driver() -> Result<(), String> {
+    // SAFETY: looking for a library has no precondition.
+    if !unsafe { sys::is_culib_present() } {
+        return Err("the GPU's driver (libcuda) is not on this machine".to_owned());
+    }
+    result::init().map_err(spelled)
+}
+
 impl PrimaryContext {
-    fn retain(index: u16) -> Result<Self, String> {
-        // SAFETY: looking for a library has no precondition.
-        if !unsafe { sys::is_culib_present() } {
-            return Err("the GPU's driver (libcuda) is not on this machine".to_owned());
-        }
-        result::init().map_err(spelled)?;
+    /// The context is there as long as this lives; [`enter`](Self::enter) makes it current.
+    pub(super) fn retain(index: u16) -> Result<Self, String> {
+        start_driver()?;
         let device = result::device::get(i32::from(index)).map_err(spelled)?;
         // SAFETY: the device is one that the driver gave just now.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(spelled)?;
-        let context = Self { index, device, context };
-        context.enter()?;
-        Ok(context)
+        Ok(Self { index, device, context })
     }
 
     /// Makes it the current one of this thread.
@@ -229,6 +234,7 @@ impl PinnedMemory {
     /// So many bytes, zeros at first, for the GPU with this index.
     pub(crate) fn new(index: u16, bytes: usize) -> Result<Self, String> {
         let context = PrimaryContext::retain(index)?;
+        context.enter()?;
         // SAFETY: the context is current on this thread.
         let pointer = unsafe { result::malloc_host(bytes.max(1), 0) }.map_err(spelled)?.cast::<u8>();
         let pointer = NonNull::new(pointer).ok_or_else(|| format!("{bytes} bytes cannot be had"))?;
@@ -258,7 +264,8 @@ impl Drop for PinnedMemory {
     }
 }
 
-fn spelled(error: DriverError) -> String {
+/// What went wrong, in the driver's words.
+pub(super) fn spelled(error: DriverError) -> String {
     let text = error.error_string().ok().map(|text| text.to_string_lossy().into_owned());
     text.unwrap_or_else(|| format!("{:?}", error.0))
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod cuda;
+mod cuda_ipc;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use ort::{
 
 use crate::ElementType;
 pub(crate) use cuda::{CudaMemory, PinnedMemory};
+pub use cuda_ipc::{CudaIpcFault, CudaIpcHandle, CudaIpcMemory, cuda_gpus};
 
 /// Counts the nodes that each provider runs. The session must have been opened with
 /// `session.record_ep_graph_assignment_info`.

@@ -1,9 +1,9 @@
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use quintet_proto::inference::{InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice};
 
 use super::Service;
-use crate::{Error, Graph, answer, parameters, request};
+use crate::{Error, answer, host::Found, memory::Regions, parameters, request};
 
 /// Requests of one stream that are run at once: enough to be batched, few enough that a client that does not read its
 /// answers stops being read from.
@@ -11,17 +11,20 @@ pub(super) const AT_ONCE: usize = 64;
 
 impl Service {
     pub(super) async fn infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Error> {
-        let graph = self.hosts.graph(&request.model_name, &request.model_version)?;
+        let graph = Arc::new(self.hosts.graph(&request.model_name, &request.model_version)?);
         let begun = Instant::now();
         let outcome = self.infer_on(&graph, request).await;
         graph.statistics.ended(begun.elapsed(), outcome.is_ok());
         outcome
     }
 
-    async fn infer_on(&self, graph: &Graph, mut request: ModelInferRequest) -> Result<ModelInferResponse, Error> {
+    async fn infer_on(&self, graph: &Arc<Found>, mut request: ModelInferRequest) -> Result<ModelInferResponse, Error> {
         let ask = parameters::ask(&request.parameters)?;
         let wanted = answer::wanted(graph, &request)?;
-        let inputs = request::inputs(graph, &mut request, &self.regions)?;
+        let (reads, writes) = (request::reads_regions(&request), answer::writes_regions(&wanted));
+        let held = Arc::clone(graph);
+        let take = move |regions: &Regions| Ok((request::inputs(&held, &mut request, regions)?, request));
+        let (inputs, request) = self.sharing.with(reads, take).await?;
         // What could not be sent need not be computed.
         let rows = inputs.first().and_then(|input| input.shape.first().copied()).unwrap_or(1);
         let (expected, limit) = (answer::expected_bytes(graph, &wanted, rows), self.max_response_bytes);
@@ -29,7 +32,8 @@ impl Service {
             return Err(Error::invalid("inputs[0].shape", format!("{rows} rows: the answer would have {expected} bytes, at most {limit}")));
         }
         let outputs = graph.run(inputs, ask).await?;
-        answer::response(graph, &request, &wanted, &outputs, &self.regions)
+        let held = Arc::clone(graph);
+        self.sharing.with(writes, move |regions| answer::response(&held, &request, &wanted, &outputs, regions)).await
     }
 
     /// A request of a stream: an error is its answer, and the stream goes on.

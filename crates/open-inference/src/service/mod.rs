@@ -3,6 +3,7 @@
 mod infer;
 mod logs;
 mod repository;
+mod sharing;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -19,7 +20,6 @@ use quintet_proto::inference::{
     SystemSharedMemoryUnregisterResponse, TraceSettingRequest, TraceSettingResponse,
     grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer},
     model_metadata_response::TensorMetadata,
-    system_shared_memory_status_response::RegionStatus,
 };
 use quintet_serving::{
     component::Component,
@@ -30,11 +30,10 @@ use quintet_serving::{
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming, codec::CompressionEncoding};
 
-use self::repository::Management;
+use self::{repository::Management, sharing::Sharing};
 use crate::{
     Error, Host, config, datatype,
     host::{Found, Hosts},
-    memory::Regions,
     plain_models,
 };
 
@@ -53,7 +52,7 @@ const ADMIN: [&str; 8] = [
     "LogSettings",
 ];
 
-/// The protocol's extensions, in the names that clients know.
+/// The protocol's extensions, in the names that clients know; with [`CUDA_EXTENSION`] where there is a GPU.
 const EXTENSIONS: [&str; 11] = [
     "classification",
     "model_repository",
@@ -67,6 +66,9 @@ const EXTENSIONS: [&str; 11] = [
     "trace",
     "logging",
 ];
+
+/// The extension that is there where this process can use a GPU, whatever its models run on.
+const CUDA_EXTENSION: &str = "cuda_shared_memory";
 
 /// Serves the models of `hosts` under the protocol, and with a `runtime` the repository's plain models too; lets operators
 /// manage all services' models, which are `services`, each after those that it calls. Where the repository is to be polled,
@@ -96,7 +98,7 @@ pub fn component(
     let service = Service {
         hosts: Hosts(hosts.into()),
         management,
-        regions: Regions::default(),
+        sharing: Sharing::new(server.tasks().clone()),
         traces: Arc::new(traces.clone()),
         max_response_bytes: *max_response_bytes,
     };
@@ -115,7 +117,7 @@ pub fn component(
 struct Service {
     hosts: Hosts,
     management: Management,
-    regions: Regions,
+    sharing: Sharing,
     traces: Arc<TracesConfig>,
     max_response_bytes: usize,
 }
@@ -168,7 +170,8 @@ impl GrpcInferenceService for Service {
     }
 
     async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Result<Response<ServerMetadataResponse>, Status> {
-        let extensions = EXTENSIONS.map(str::to_owned).to_vec();
+        let cuda = self.sharing.takes_cuda().await.then_some(CUDA_EXTENSION);
+        let extensions = EXTENSIONS.into_iter().chain(cuda).map(str::to_owned).collect();
         answer(Ok(ServerMetadataResponse { name: "quintet".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), extensions }))
     }
 
@@ -229,48 +232,42 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<SystemSharedMemoryStatusRequest>,
     ) -> Result<Response<SystemSharedMemoryStatusResponse>, Status> {
-        let regions = self.regions.status(&request.into_inner().name).map(|regions| {
-            let of = |(name, region): (String, crate::memory::Region)| {
-                (name.clone(), RegionStatus { name, key: region.key, offset: region.offset, byte_size: region.size })
-            };
-            SystemSharedMemoryStatusResponse { regions: regions.into_iter().map(of).collect() }
-        });
-        answer(regions)
+        answer(self.sharing.system_status(&request.into_inner()))
     }
 
     async fn system_shared_memory_register(
         &self,
         request: Request<SystemSharedMemoryRegisterRequest>,
     ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
-        let SystemSharedMemoryRegisterRequest { name, key, offset, byte_size } = request.into_inner();
-        answer(self.regions.register(&name, &key, offset, byte_size).map(|()| SystemSharedMemoryRegisterResponse {}))
+        answer(self.sharing.register_system(request.into_inner()).await)
     }
 
     async fn system_shared_memory_unregister(
         &self,
         request: Request<SystemSharedMemoryUnregisterRequest>,
     ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
-        self.regions.unregister(&request.into_inner().name);
-        answer(Ok(SystemSharedMemoryUnregisterResponse {}))
+        answer(self.sharing.unregister_system(request.into_inner()).await)
     }
 
-    async fn cuda_shared_memory_status(&self, _: Request<CudaSharedMemoryStatusRequest>) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
-        answer(Ok(CudaSharedMemoryStatusResponse::default()))
+    async fn cuda_shared_memory_status(
+        &self,
+        request: Request<CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
+        answer(self.sharing.cuda_status(&request.into_inner()))
     }
 
     async fn cuda_shared_memory_register(
         &self,
-        _: Request<CudaSharedMemoryRegisterRequest>,
+        request: Request<CudaSharedMemoryRegisterRequest>,
     ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
-        let reason = "CUDA shared memory is not taken by this server: register system shared memory, or send tensors with the request";
-        answer(Err(Error::Unsupported(reason.to_owned())))
+        answer(self.sharing.register_cuda(request.into_inner()).await)
     }
 
     async fn cuda_shared_memory_unregister(
         &self,
-        _: Request<CudaSharedMemoryUnregisterRequest>,
+        request: Request<CudaSharedMemoryUnregisterRequest>,
     ) -> Result<Response<CudaSharedMemoryUnregisterResponse>, Status> {
-        answer(Ok(CudaSharedMemoryUnregisterResponse {}))
+        answer(self.sharing.unregister_cuda(request.into_inner()).await)
     }
 
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Result<Response<TraceSettingResponse>, Status> {
