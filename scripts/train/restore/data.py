@@ -23,7 +23,8 @@ def sentences(source: sources.Source, part: str) -> list[list[str]]:
     if source.tag == "KJV":
         return [text.splitlines() for text in texts]
     if source.tag == "Python":
-        return [documentation.sentences(text) for text in texts]
+        # Those with code in them name more of the classes, modules and people that the others speak of.
+        return [documentation.sentences(text, with_code=part == "train") for text in texts]
     # Most examples are fragments, without a capital and a full stop: those are no truth to restore.
     whole = lambda text: text[:1].isupper() and text[-1:] in ".?!" and len(text.split()) >= 4  # noqa: E731
     return [[text for text in wordnet.examples(entry) if whole(text)] for entry in texts]

@@ -1,37 +1,57 @@
-"""How well a checkpoint restores case and punctuation, beside doing nothing and beside counting pairs of words.
+"""How well the model folder restores case and punctuation, beside doing nothing and beside counting pairs of words.
 
     python scripts/train/restore/measure.py
 
-prints a table for each source: held-out sentences, decoded greedily.
+prints a table for each source: held-out sentences, decoded greedily by the graphs that are served.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import pathlib
 import sys
+from typing import NamedTuple
 
+import tokenizers
 import torch
-import transformers
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path += [str(ROOT / "scripts/train"), str(ROOT / "scripts/export")]
 import data  # noqa: E402
 import sources  # noqa: E402
 from baseline import Bigram  # noqa: E402
+from seq2seq import runs  # noqa: E402
 
 
-@torch.no_grad()
-def restore(model, tokenizer, texts: list[str], batch: int = 50) -> list[str]:
-    """Greedy decoding of stripped texts; those of like length go together."""
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    results = {}
-    for begin in range(0, len(order), batch):
-        chosen = order[begin : begin + batch]
-        inputs = tokenizer([texts[index] for index in chosen], return_tensors="pt", padding=True, return_token_type_ids=False)
-        outputs = model.generate(**inputs.to(model.device), do_sample=False, num_beams=1, max_new_tokens=tokenizer.model_max_length)
-        results |= zip(chosen, tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    return [results[index] for index in range(len(texts))]
+class Decoder(NamedTuple):
+    blocks: range
+    heads: int
+
+
+class Shape(NamedTuple):
+    decoder: Decoder
+    head_size: int
+
+
+class Restorer:
+    """The graphs of a model folder, decoding greedily."""
+
+    def __init__(self, folder: pathlib.Path):
+        config = json.loads((folder / "config.json").read_text())
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.longest, self.begin, self.end = config["n_positions"], config["decoder_start_token_id"], config["eos_token_id"]
+        shape = Shape(Decoder(range(config["num_decoder_layers"]), config["num_heads"]), config["d_kv"])
+        self.slots = runs.Slots(folder, shape, 1, self.longest, self.longest)
+
+    def restore(self, text: str) -> str:
+        source, written = self.tokenizer.encode(text).ids, [self.begin]
+        self.slots.encode(0, source)
+        while len(written) < self.longest and written[-1] != self.end:
+            row = runs.Row(0, written[-1], len(written) - 1, len(source))
+            written.append(int(self.slots.step([row])[0].argmax()))
+        return self.tokenizer.decode(written)
 
 
 def edits(a: str, b: str) -> int:
@@ -57,6 +77,24 @@ def marks(text: str) -> tuple[set, set]:
     return capitals, punctuation
 
 
+def capitalised(text: str) -> set:
+    """The words with capitals, by how many letters and digits stand before."""
+    found, letters = set(), 0
+    for word in text.split():
+        word = "".join(filter(str.isalnum, word))
+        if word != word.lower():
+            found.add((letters, word))
+        letters += len(word)
+    return found
+
+
+def familiar(text: str, forms: set[str]) -> str:
+    """The truth as one has it who knows it but for words that the training part does not have in this form: those are in lower case."""
+    known = [word if word.strip(data.PUNCTUATION) in forms else word.lower() for word in text.split()]
+    written = " ".join(known)
+    return written[:1].upper() + written[1:]
+
+
 def f1(found: list[set], expected: list[set]) -> float:
     hits = sum(len(a & b) for a, b in zip(found, expected))
     total = sum(map(len, found)) + sum(map(len, expected))
@@ -64,7 +102,7 @@ def f1(found: list[set], expected: list[set]) -> float:
 
 
 def compare(outputs: list[str], truths: list[str]) -> dict[str, float]:
-    """Character error rate, words that are right, F1 of capitals and of punctuation, and letters that were changed."""
+    """Character error rate, words that are right, F1 of marks of several kinds, and letters that were changed."""
     letters = [("".join(filter(str.isalnum, text)).lower()) for text in outputs]
     truth_letters = [("".join(filter(str.isalnum, text)).lower()) for text in truths]
     words = hits = 0
@@ -76,7 +114,9 @@ def compare(outputs: list[str], truths: list[str]) -> dict[str, float]:
     return {
         "character error rate": sum(edits(a, b) for a, b in zip(outputs, truths)) / sum(map(len, truths)),
         "words right": hits / words,
+        "F1 of capitals and punctuation": f1([a | b for a, b in found], [a | b for a, b in expected]),
         "F1 of capitals": f1([a for a, _ in found], [a for a, _ in expected]),
+        "F1 of words with capitals": f1([capitalised(text) for text in outputs], [capitalised(text) for text in truths]),
         "F1 of punctuation": f1([b for _, b in found], [b for _, b in expected]),
         "sentences with other letters": sum(a != b for a, b in zip(letters, truth_letters)) / len(truths),
     }
@@ -103,15 +143,18 @@ def table(truths: list[str], columns: dict[str, list[str]]) -> str:
     return "\n".join([f"| | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|", *rows])
 
 
-def report(model, tokenizer, count: int) -> str:
+def report(folder: pathlib.Path, count: int) -> str:
     """The card's section on quality: a table and samples for each source."""
     everything = sources.everything()
-    bigram = Bigram([text for source in everything for text in data.flat(source, "train")])
+    restorer = Restorer(folder)
+    seen = [text for source in everything for text in data.flat(source, "train")]
+    bigram, forms = Bigram(seen), {word.strip(data.PUNCTUATION) for text in seen for word in text.split()}
     parts = []
     for name, truths in held_out(everything, count).items():
         inputs = [data.stripped(text) for text in truths]
-        outputs = restore(model, tokenizer, inputs)
-        columns = {"doing nothing": inputs, "pairs of words": [bigram.restore(text) for text in inputs], "restore-case": outputs}
+        outputs = [restorer.restore(text) for text in inputs]
+        columns = {"pairs of words": [bigram.restore(text) for text in inputs], "known words": [familiar(text, forms) for text in truths]}
+        columns = {"doing nothing": inputs, **columns, "restore-case": outputs}
         samples = "\n".join(f"    {a}\n    → {b}" for a, b in list(zip(inputs, outputs))[:2])
         parts.append(f"{name}, {len(truths)} sentences:\n\n{table(truths, columns)}\n\n{samples}")
     return "\n\n".join(parts)
@@ -119,14 +162,10 @@ def report(model, tokenizer, count: int) -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--cache", type=pathlib.Path, default=pathlib.Path.home() / ".cache/quintet-train")
+    arguments.add_argument("--folder", type=pathlib.Path, default=ROOT / "deploy/models/restore-case/1")
     arguments.add_argument("--sentences", type=int, default=300, help="held-out sentences of each source")
-    arguments.add_argument("--threads", type=int, default=1)
     options = arguments.parse_args()
-    torch.set_num_threads(options.threads)
-    checkpoint = options.cache / "restore-case/checkpoint"
-    model = transformers.T5ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    print(report(model, transformers.AutoTokenizer.from_pretrained(checkpoint), options.sentences))
+    print(report(options.folder, options.sentences))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ def files() -> list[str]:
     return [text for text in texts if len(text.encode()) >= SHORTEST]
 
 
-def sentences(text: str) -> list[str]:
-    """The whole sentences of a file's prose."""
+def sentences(text: str, with_code: bool = False) -> list[str]:
+    """The whole sentences of a file's prose; on request those, too, in which there are signs that prose has not, as in `_exit`."""
     parts = [part for paragraph in text.split("\n\n") for part in re.split(r"(?<=[.?!])\s+(?=[A-Z])", paragraph)]
-    return [part for part in parts if re.fullmatch(r"[A-Z][A-Za-z0-9 ,;:'\"()?!.\-]*[.?!]", part) and len(part.split()) >= 4]
+    signs = r"[ -~]" if with_code else r"[A-Za-z0-9 ,;:'\"()?!.\-]"
+    return [part for part in parts if re.fullmatch(rf"[A-Z]{signs}*[.?!]", part) and len(part.split()) >= 4]
 
 
 def prose(source: str) -> str:
