@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use prost::Message;
 use quintet_proto::evaluation::v1::{CreateEvaluationRequest, Evaluation};
 use tokio::time::timeout;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, types::FromSql};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -125,8 +125,8 @@ impl Ledger<CreateEvaluationRequest> for Tables {
         let rows = self.connection.query(CLAIM, &[&self.owner, &self.lease.as_secs_f64(), &may_be_lost, &id]).await?;
         let claim = |row: &Row| -> Result<Claim<CreateEvaluationRequest>, Error> {
             let noted = read(row)?;
-            let lease = Lease { number: noted.number, attempt: count(row, "attempt")? };
-            Ok(Claim { lease, noted, lost: count(row, "lost")?, is_unwanted: row.try_get("is_unwanted").map_err(unreadable)? })
+            let lease = Lease { number: noted.number, attempt: column::<i32>(row, "attempt")? as u32 };
+            Ok(Claim { lease, noted, lost: column::<i32>(row, "lost")? as u32, is_unwanted: column(row, "is_unwanted")? })
         };
         rows.first().map(claim).transpose()
     }
@@ -138,7 +138,7 @@ impl Ledger<CreateEvaluationRequest> for Tables {
         let rows = self.connection.query(HOLD, &[&number, &self.owner, &attempt, &state, &record, &seconds]).await?;
         match rows.first() {
             None => Ok(Held::Lost),
-            Some(row) if row.try_get("is_unwanted").map_err(unreadable)? => Ok(Held::Unwanted),
+            Some(row) if column(row, "is_unwanted")? => Ok(Held::Unwanted),
             Some(_) => Ok(Held::On),
         }
     }
@@ -206,17 +206,13 @@ fn word(state: State) -> &'static str {
 }
 
 fn read(row: &Row) -> Result<Noted<CreateEvaluationRequest>, Error> {
-    let number = row.try_get::<_, i64>("number").map_err(unreadable)?;
-    let record = row.try_get::<_, &[u8]>("record").map_err(unreadable)?;
+    let number = column::<i64>(row, "number")?;
+    let record = column::<&[u8]>(row, "record")?;
     let broken = |reason: String| Error::Database(format!("the evaluation {number}: {reason}"));
     let evaluation = Evaluation::decode(record).map_err(|error| broken(error.to_string()))?;
     convert::noted(number as u64, evaluation).map_err(broken)
 }
 
-fn count(row: &Row, column: &str) -> Result<u32, Error> {
-    row.try_get::<_, i32>(column).map(|count| count as u32).map_err(unreadable)
-}
-
-fn unreadable(error: tokio_postgres::Error) -> Error {
-    Error::Database(error.to_string())
+fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, Error> {
+    row.try_get(name).map_err(|error| Error::Database(error.to_string()))
 }
