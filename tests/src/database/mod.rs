@@ -110,10 +110,10 @@ impl Replica {
         self.watch(id).await.until(state).await
     }
 
-    /// Waits until it has logged that.
-    async fn has_logged(&self, words: &str) {
+    /// Waits until it has logged that so many times.
+    async fn has_logged(&self, words: &str, times: usize) {
         let looked = async {
-            while !self.process.log().contains(words) {
+            while self.process.log().matches(words).count() < times {
                 // Any call takes long enough not to look without a pause.
                 self.list(1, String::new()).await;
             }

@@ -95,6 +95,16 @@ impl Postgres {
         }
     }
 
+    /// Lets a statement change what is there while the server does not run.
+    pub(super) fn edit(&self, sql: &str) {
+        let mut single = self.command("postgres");
+        single.arg("--single").arg("-D").arg(self.data()).arg("postgres");
+        let mut single = single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // It ends with its input.
+        writeln!(single.stdin.take().unwrap(), "{sql}").unwrap();
+        assert!(single.wait().unwrap().success());
+    }
+
     /// What a statement gives, a line for each row.
     pub(super) fn ask(&self, sql: &str) -> String {
         let answer = self.psql().args(["--command", sql]).output().unwrap();

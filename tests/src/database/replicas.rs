@@ -40,8 +40,10 @@ async fn every_replica_tells_the_same_and_a_restart_loses_nothing() {
     assert_eq!(listed(&again).await, before);
     assert_eq!(again.get("none").await.unwrap_err().code(), Code::NotFound);
     assert_eq!(postgres.ask("SELECT version FROM quintet_evaluation_schema"), "1");
-    again.process.end().await;
-    other.process.end().await;
+    for replica in [again, other] {
+        let logged = replica.process.end().await;
+        assert!(!logged.contains("did not end") && !logged.contains("panicked"), "{logged}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +110,7 @@ async fn who_has_lost_an_evaluation_does_not_write_over_who_has_it() {
     let heir = stage.replica(&postgres, false, &[]).await;
     let ended = heir.until(&id, EvaluationState::Succeeded).await;
     held_up.process.signal("CONT");
-    held_up.has_logged("another process has it").await;
+    held_up.has_logged("another process has it", 1).await;
     assert_eq!(held_up.get(&id).await.unwrap(), ended);
     // It has its turn free again.
     heir.process.end().await;
@@ -129,7 +131,7 @@ async fn who_has_lost_an_evaluation_does_not_write_over_who_has_it() {
     tokio::time::timeout(BOUND, drawn).await.unwrap();
     assert_eq!(thief.ask("COMMIT;"), "UPDATE 1");
     drop(thief);
-    held_up.has_logged("another process has it").await;
+    held_up.has_logged("another process has it", 2).await;
     let now = format!("SELECT owner, state, md5(record) FROM quintet_evaluations WHERE id = '{id}'");
     assert_eq!(postgres.ask(&now), format!("another|running|{record}"));
     let logged = held_up.process.end().await;
@@ -183,6 +185,8 @@ async fn a_database_that_goes_and_comes_costs_no_evaluation() {
         assert!(!refused.message().contains("localhost"), "where it is is nobody's business: {refused}");
         assert_eq!(replica.get(&id).await.unwrap_err().code(), Code::Unavailable);
     }
+    // It was away for longer than leases last.
+    postgres.edit("UPDATE quintet_evaluations SET lease = clock_timestamp() - interval '1 hour'");
     postgres.resume();
     one.is(ServingStatus::Serving).await;
     other.is(ServingStatus::Serving).await;
