@@ -55,8 +55,10 @@ struct Shared<R> {
     limits: Limits,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    /// Something was noted by this very process.
-    news: Notify,
+    /// A job was added by this very process.
+    added: Notify,
+    /// This process has ended a job, or runs it no more.
+    left: Notify,
 }
 
 /// How many jobs there may be.
@@ -98,7 +100,7 @@ impl<R: Clone + Send + Sync + 'static> SharedJobs<R> {
     /// The jobs of this ledger. From now on this process takes its share of them.
     pub fn new(ledger: Arc<dyn Ledger<R>>, worker: Worker<R>, limits: Limits, tasks: TaskTracker) -> Self {
         let (turns, shutdown) = (Arc::new(Semaphore::new(limits.running)), CancellationToken::new());
-        let shared = Arc::new(Shared { ledger, worker, turns, limits, tasks, shutdown, news: Notify::new() });
+        let shared = Arc::new(Shared { ledger, worker, turns, limits, tasks, shutdown, added: Notify::new(), left: Notify::new() });
         shared.tasks.spawn(Arc::clone(&shared).take_turns());
         Self(shared)
     }
@@ -111,7 +113,7 @@ impl<R: Clone + Send + Sync + 'static> SharedJobs<R> {
         match self.0.ledger.add(job.clone(), most).await? {
             Added::Full(waiting) => Err(Error::Full { waiting, limit: self.0.limits.waiting }),
             Added::As(number) => {
-                self.0.news.notify_waiters();
+                self.0.added.notify_waiters();
                 Ok(Noted { number, ..job })
             }
         }
@@ -147,8 +149,8 @@ impl<R: Clone + Send + Sync + 'static> SharedJobs<R> {
         let shared = &self.0;
         shared.ledger.ask_to_cancel(id).await?;
         loop {
-            let mut news = pin!(shared.news.notified());
-            news.as_mut().enable();
+            let mut left = pin!(shared.left.notified());
+            left.as_mut().enable();
             let job = shared.find(id).await?;
             if job.snapshot.state.has_ended() {
                 return Ok(job);
@@ -158,7 +160,7 @@ impl<R: Clone + Send + Sync + 'static> SharedJobs<R> {
                 shared.end(&claim.lease, Noted { snapshot: claim.noted.snapshot.clone().ended(None), ..claim.noted }).await?;
                 continue;
             }
-            tokio::select! { () = shared.shutdown.cancelled() => return Err(Error::Stopping), () = news => (), () = sleep(LOOK) => () }
+            tokio::select! { () = shared.shutdown.cancelled() => return Err(Error::Stopping), () = left => (), () = sleep(LOOK) => () }
         }
     }
 
@@ -180,8 +182,8 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
         }
         let mut answered = Instant::now();
         loop {
-            let news = self.news.notified();
-            tokio::select! { () = self.shutdown.cancelled() => return Err(Error::Stopping), () = news => (), () = sleep(LOOK) => () }
+            let left = self.left.notified();
+            tokio::select! { () = self.shutdown.cancelled() => return Err(Error::Stopping), () = left => (), () = sleep(LOOK) => () }
             match self.find(&last.id).await {
                 Ok(job) if job.snapshot != last.snapshot => return Ok(Some(job)),
                 Ok(_) => answered = Instant::now(),
@@ -194,8 +196,8 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
     /// Claims jobs for as long as this process has turns for them.
     async fn take_turns(self: Arc<Self>) {
         loop {
-            let mut news = pin!(self.news.notified());
-            news.as_mut().enable();
+            let mut added = pin!(self.added.notified());
+            added.as_mut().enable();
             // Turns are taken by this task alone: one that was free stays so.
             let is_free = async { self.turns.acquire().await.is_ok() };
             let is_free = tokio::select! { biased; () = self.shutdown.cancelled() => false, is_free = is_free => is_free };
@@ -210,7 +212,7 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
                 self.tasks.spawn(Arc::clone(&self).carry(claim, turn).instrument(span));
                 continue;
             }
-            tokio::select! { () = self.shutdown.cancelled() => return, () = news => (), () = sleep(LOOK) => () }
+            tokio::select! { () = self.shutdown.cancelled() => return, () = added => (), () = sleep(LOOK) => () }
         }
     }
 
@@ -240,7 +242,7 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
                 }
             }
         }
-        self.news.notify_waiters();
+        self.left.notify_waiters();
     }
 
     /// Runs a job while the lease on it lasts.
@@ -264,10 +266,9 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
         loop {
             // Without an answer the job goes on: nobody can take it meanwhile but by the same ledger.
             match self.ledger.hold(lease, standing(job, lease)).await {
-                Ok(Held::On) => self.news.notify_waiters(),
+                Ok(Held::On) | Err(_) => (),
                 Ok(Held::Unwanted) => return Stop::Cancelled,
                 Ok(Held::Lost) => return Stop::Lost,
-                Err(_) => (),
             }
             sleep(LOOK).await;
         }
@@ -302,7 +303,7 @@ impl<R: Clone + Send + Sync + 'static> Shared<R> {
             return Ok(());
         }
         count(state);
-        self.news.notify_waiters();
+        self.left.notify_waiters();
         if let Err(error) = self.ledger.forget(self.limits.ended).await {
             tracing::warn!(%error, "old evaluations could not be forgotten");
         }
