@@ -27,7 +27,7 @@ TOOLS = pathlib.Path(sys.executable).parent
 OLDEST, NEWEST = "1.29", "1.37"
 ONLY_NEWEST = {"model-oci-volume"}
 # Components that may stand together, in one kustomization.
-TOGETHER = ("hpa", "servicemonitor", "gateway-api", "tls", "model-pvc", "evaluation-job", "kserve")
+TOGETHER = ("hpa", "servicemonitor", "gateway-api", "tls", "model-pvc", "evaluation-job", "evaluation-postgres", "kserve")
 
 
 def run(*command: str | os.PathLike, folder: pathlib.Path = ROOT) -> tuple[int, str]:

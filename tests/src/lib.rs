@@ -22,6 +22,8 @@ mod clock;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod database;
+#[cfg(test)]
 mod deadlines;
 #[cfg(test)]
 mod decoders;

@@ -15,9 +15,15 @@ use tonic::codec::CompressionEncoding;
 
 use crate::{
     Config, Error, Settings,
-    engine::{classifier::Classifier, datasets, jobs::Jobs},
+    database::{Standing, Tables},
+    engine::{
+        classifier::Classifier,
+        datasets,
+        jobs::Jobs,
+        shared::{Limits, SharedJobs},
+    },
     peers::Peers,
-    service::{EvaluationService, Evaluator, Folder},
+    service::{EvaluationService, Evaluator, Folder, Kept},
 };
 
 /// The service's full name.
@@ -56,28 +62,44 @@ pub fn build(config: &Config, peers: &PeersConfig, server: &Server, runtime: &Ru
         timeout: Duration::from_secs(config.call_seconds),
         max_message_bytes: server.config().max_response_bytes,
     };
-    let jobs = Jobs::new(config.max_running, config.max_waiting, config.keep_ended, server.tasks().clone());
     let evaluator = Arc::new(Evaluator { peers, classifiers: models.clone(), datasets });
-    let jobs = if config.journal.as_os_str().is_empty() {
-        jobs
-    } else {
-        let (journal, noted) = Folder::open(&config.journal)?;
-        let jobs = jobs.noted_in(Arc::new(journal));
-        jobs.take_up(noted, |request| evaluator.work(request.clone()))?;
-        jobs
-    };
+    let (jobs, standing) = keep(config, &evaluator, server)?;
     let service = EvaluationService { evaluator, jobs: jobs.clone() };
     let grpc = EvaluationServiceServer::new(service)
         .max_decoding_message_size(server.config().max_request_bytes)
         .max_encoding_message_size(server.config().max_response_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate);
-    let component = Component::new(NAME)
+    let mut component = Component::new(NAME);
+    if let Some(standing) = standing {
+        // Without its database it can do next to nothing.
+        component = component.ready_while(move || standing.is_reachable());
+    }
+    let component = component
         .register(move |routes| {
             routes.add_service(grpc);
         })
         .on_drain(move || async move { jobs.shut_down() });
     Ok(Served { component, models })
+}
+
+/// The jobs, where the configuration has them kept; and how their database fares.
+fn keep(config: &Config, evaluator: &Arc<Evaluator>, server: &Server) -> Result<(Kept, Option<Arc<Standing>>), Error> {
+    let tasks = server.tasks().clone();
+    if !config.database.url.is_empty() {
+        let tables = Tables::open(&config.database, tasks.clone())?;
+        let limits = Limits { running: config.max_running, waiting: config.max_waiting, ended: config.keep_ended };
+        let (standing, worker) = (tables.standing(), Arc::clone(evaluator));
+        let jobs = SharedJobs::new(Arc::new(tables), Box::new(move |request: &_| Box::new(worker.work(Clone::clone(request)))), limits, tasks);
+        return Ok((Kept::Shared(jobs), Some(standing)));
+    }
+    let mut jobs = Jobs::new(config.max_running, config.max_waiting, config.keep_ended, tasks);
+    if !config.journal.as_os_str().is_empty() {
+        let (journal, noted) = Folder::open(&config.journal)?;
+        jobs = jobs.noted_in(Arc::new(journal));
+        jobs.take_up(noted, |request| evaluator.work(request.clone()))?;
+    }
+    Ok((Kept::Own(jobs), None))
 }
 
 /// Builds the service alone: what its own program does.

@@ -48,6 +48,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The database that evaluations are kept in does not answer.
+    #[error("the database of the evaluations cannot be reached")]
+    Unreachable,
+    /// The database that evaluations are kept in does not do what it is asked to, or what it holds cannot be read.
+    #[error("the database of the evaluations: {0}")]
+    Database(String),
+    /// Every process that ran the evaluation was lost.
+    #[error("{lost} processes were lost while they ran it, and no other is risked")]
+    Abandoned {
+        /// How many.
+        lost: u32,
+    },
     /// The process ends before the evaluation has.
     #[error("the service ends: the evaluation's turn comes when it is back")]
     Stopping,
@@ -85,10 +97,16 @@ impl ServiceError for Error {
             Self::Unknown { .. } | Self::UnknownEvaluation(_) => Kind::NotFound,
             Self::Invalid(violations) => Kind::InvalidArgument(violations.clone()),
             Self::Full { .. } => Kind::ResourceExhausted { retry_after: Duration::from_secs(5) },
-            Self::Peer { .. } | Self::Stopping => Kind::Unavailable { retry_after: Duration::from_secs(1) },
+            Self::Peer { .. } | Self::Stopping | Self::Unreachable => Kind::Unavailable { retry_after: Duration::from_secs(1) },
             Self::Mismatch(_) => Kind::FailedPrecondition,
             Self::Onnx(quintet_onnx::Error::Cancelled) => Kind::Cancelled,
-            Self::Dataset { .. } | Self::Journal { .. } | Self::Onnx(_) | Self::Ended | Self::Setup(_) => Kind::Internal,
+            Self::Dataset { .. }
+            | Self::Journal { .. }
+            | Self::Database(_)
+            | Self::Abandoned { .. }
+            | Self::Onnx(_)
+            | Self::Ended
+            | Self::Setup(_) => Kind::Internal,
         }
     }
 
@@ -100,6 +118,9 @@ impl ServiceError for Error {
             Self::Full { .. } => "QUEUE_FULL",
             Self::Dataset { .. } => "BROKEN_DATASET",
             Self::Journal { .. } => "JOURNAL_FAILED",
+            Self::Unreachable => "DATABASE_UNREACHABLE",
+            Self::Database(_) => "DATABASE_FAILED",
+            Self::Abandoned { .. } => "ABANDONED",
             Self::Stopping => "STOPPING",
             Self::Peer { .. } => "PEER_FAILED",
             Self::Mismatch(_) => "MISMATCH",

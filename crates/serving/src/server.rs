@@ -246,15 +246,16 @@ impl Readiness {
 
     /// Keeps the health up to date, as models come and go, until the drain begins.
     async fn follow(&self, health: &Health, is_ready: &AtomicBool, shutdown: &CancellationToken) {
-        let mut last: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
+        // What was reported first may have changed before it is followed.
+        let mut last = Vec::new();
         loop {
-            tokio::select! { () = shutdown.cancelled() => break, () = tokio::time::sleep(LOOK) => () }
             let now: Vec<bool> = self.0.iter().map(|(_, ready)| ready.get()).collect();
-            if now != last {
+            if now != last && !shutdown.is_cancelled() {
                 is_ready.store(self.all(), Ordering::SeqCst);
                 self.report(health);
                 last = now;
             }
+            tokio::select! { () = shutdown.cancelled() => break, () = tokio::time::sleep(LOOK) => () }
         }
         std::future::pending::<()>().await;
     }

@@ -2,10 +2,13 @@
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
+use metrics::counter;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::Span;
 
-use super::Metric;
+use super::{Metric, journal::Noted};
+use crate::Error;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ impl State {
 }
 
 /// What is known of a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Where it stands.
     pub state: State,
@@ -54,6 +57,18 @@ impl Snapshot {
         let stage = Cow::Borrowed("waiting");
         Self { state: State::Queued, stage, done: 0, total: 0, metrics: Vec::new(), error: String::new(), ended_at: None }
     }
+
+    /// The same job at its end: with what came of it, or cancelled where nothing did.
+    #[must_use]
+    pub(super) fn ended(mut self, outcome: Option<Result<Vec<Metric>, Error>>) -> Self {
+        self.ended_at = Some(SystemTime::now());
+        match outcome {
+            None => self.state = State::Cancelled,
+            Some(Ok(metrics)) => (self.state, self.stage, self.metrics) = (State::Succeeded, "done".into(), metrics),
+            Some(Err(error)) => (self.state, self.error) = (State::Failed, error.to_string()),
+        }
+        self
+    }
 }
 
 /// A job; `R` is the request that it was made from.
@@ -73,9 +88,23 @@ pub struct Job<R> {
 }
 
 impl<R> Job<R> {
+    pub(super) fn new(noted: Noted<R>) -> Arc<Self> {
+        let Noted { number, id, request, created_at, snapshot } = noted;
+        let (cancel, left) = (CancellationToken::new(), CancellationToken::new());
+        Arc::new(Self { id, request, created_at, number, snapshot: watch::channel(snapshot).0, cancel, left })
+    }
+
     /// What is known of it now.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.borrow().clone()
+    }
+
+    /// The whole of it, standing so.
+    pub fn noted(&self, snapshot: Snapshot) -> Noted<R>
+    where
+        R: Clone,
+    {
+        Noted { number: self.number, id: self.id.clone(), request: self.request.clone(), created_at: self.created_at, snapshot }
     }
 
     /// Follows it: the state now and after each change. A slow watcher sees the newest.
@@ -114,4 +143,19 @@ impl<R> Progress<R> {
     pub fn done(&self, done: usize) {
         self.0.snapshot.send_modify(|snapshot| snapshot.done = done);
     }
+}
+
+/// Counts a job that has ended.
+pub(super) fn count(state: State) {
+    counter!("quintet_evaluation_evaluations_total", "state" => format!("{state:?}").to_lowercase()).increment(1);
+}
+
+/// What a job logs.
+pub(super) fn span(id: &str) -> Span {
+    tracing::info_span!(parent: None, "evaluation", id)
+}
+
+/// An id that no other job has.
+pub(super) fn fresh_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }

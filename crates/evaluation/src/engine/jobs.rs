@@ -12,15 +12,14 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use metrics::counter;
 use quintet_serving::{context::Context, telemetry};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::{
     Metric,
-    job::{Job, Progress, Snapshot, State},
+    job::{Job, Progress, Snapshot, State, count, fresh_id, span},
     journal::{Journal, Noted},
 };
 use crate::Error;
@@ -91,20 +90,14 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             if waiting >= self.max_waiting + self.turns.available_permits() {
                 return Err(Error::Full { waiting, limit: self.max_waiting });
             }
-            let noted = Noted {
-                number: table.next,
-                id: format!("{:016x}", rand::random::<u64>()),
-                request,
-                created_at: SystemTime::now(),
-                snapshot: Snapshot::queued(),
-            };
+            let noted = Noted { number: table.next, id: fresh_id(), request, created_at: SystemTime::now(), snapshot: Snapshot::queued() };
             table.add(noted)
         };
         let (tell, told) = oneshot::channel();
         let (jobs, added) = (self.clone(), Arc::clone(&job));
         // The job goes on for whoever asked for it, beyond the deadline of the call that did.
         let context = Context { deadline: None, ..Context::current() };
-        let span = span(&job);
+        let span = span(&job.id);
         telemetry::go_on_from_here(&span);
         let carried = context.scope(async move {
             let noted = jobs.note(&added, added.snapshot()).await;
@@ -141,7 +134,7 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             match job.snapshot().state {
                 State::Queued => {
                     tracing::info!(id = job.id, "an evaluation whose turn had not come is taken up");
-                    self.tasks.spawn(self.clone().carry(Arc::clone(&job), run(&job.request)).instrument(span(&job)));
+                    self.tasks.spawn(self.clone().carry(Arc::clone(&job), run(&job.request)).instrument(span(&job.id)));
                 }
                 _ if was_running => {
                     tracing::warn!(id = job.id, "an evaluation was running when its process ended");
@@ -172,7 +165,7 @@ impl<R: Send + Sync + 'static> Jobs<R> {
             }
             None => None,
             Some(_turn) => {
-                self.change(&job, |snapshot| snapshot.state = State::Running).await;
+                self.change(&job, |snapshot| Snapshot { state: State::Running, ..snapshot }).await;
                 // A panic ends the job like any other fault: its watchers must hear of an end.
                 let work = AssertUnwindSafe(async { run(Progress(Arc::clone(&job))).await }).catch_unwind();
                 let work = work.map(|outcome| outcome.unwrap_or(Err(Error::Ended)));
@@ -180,26 +173,17 @@ impl<R: Send + Sync + 'static> Jobs<R> {
                 tokio::select! { biased; () = is_over() => None, outcome = work => Some(outcome) }
             }
         };
-        let end = |snapshot: &mut Snapshot| {
-            snapshot.ended_at = Some(SystemTime::now());
-            match outcome {
-                None => snapshot.state = State::Cancelled,
-                Some(Ok(metrics)) => (snapshot.state, snapshot.stage, snapshot.metrics) = (State::Succeeded, "done".into(), metrics),
-                Some(Err(error)) => {
-                    tracing::warn!(id = job.id, %error, "an evaluation failed");
-                    (snapshot.state, snapshot.error) = (State::Failed, error.to_string());
-                }
-            }
-            count(snapshot.state);
-        };
-        self.change(&job, end).await;
+        if let Some(Err(error)) = &outcome {
+            tracing::warn!(id = job.id, %error, "an evaluation failed");
+        }
+        self.change(&job, |snapshot| snapshot.ended(outcome)).await;
+        count(job.snapshot().state);
         self.forget();
     }
 
     /// Changes what is known of a job: in the journal first, so that nobody hears of what could be lost.
-    async fn change(&self, job: &Arc<Job<R>>, change: impl FnOnce(&mut Snapshot)) {
-        let mut snapshot = job.snapshot();
-        change(&mut snapshot);
+    async fn change(&self, job: &Arc<Job<R>>, change: impl FnOnce(Snapshot) -> Snapshot) {
+        let snapshot = change(job.snapshot());
         if let Err(error) = self.note(job, snapshot.clone()).await {
             tracing::error!(id = job.id, %error, "how an evaluation stands could not be noted");
         }
@@ -248,21 +232,11 @@ impl<R: Send + Sync + 'static> Jobs<R> {
 
 impl<R> Table<R> {
     fn add(&mut self, noted: Noted<R>) -> Arc<Job<R>> {
-        let Noted { number, id, request, created_at, snapshot } = noted;
-        let (cancel, left) = (CancellationToken::new(), CancellationToken::new());
-        let job = Arc::new(Job { id, request, created_at, number, snapshot: watch::channel(snapshot).0, cancel, left });
-        self.next = self.next.max(number.saturating_add(1));
-        self.jobs.insert(number, Arc::clone(&job));
+        let job = Job::new(noted);
+        self.next = self.next.max(job.number.saturating_add(1));
+        self.jobs.insert(job.number, Arc::clone(&job));
         job
     }
-}
-
-fn span<R>(job: &Job<R>) -> Span {
-    tracing::info_span!(parent: None, "evaluation", id = job.id)
-}
-
-fn count(state: State) {
-    counter!("quintet_evaluation_evaluations_total", "state" => format!("{state:?}").to_lowercase()).increment(1);
 }
 
 #[cfg(test)]

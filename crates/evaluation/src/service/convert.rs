@@ -8,7 +8,7 @@ use quintet_proto::evaluation::v1::{
 use crate::engine::{
     Interval, Metric,
     datasets::{Dataset, Kind},
-    job::{Job, Snapshot, State},
+    job::{Snapshot, State},
     journal::Noted,
 };
 
@@ -21,7 +21,8 @@ pub(super) fn dataset(dataset: &Dataset) -> DatasetMessage {
     DatasetMessage { name: dataset.name.clone(), kind: kind.into(), size: dataset.size as u32, sha256: dataset.sha256.clone() }
 }
 
-pub(super) fn evaluation(job: &Job<CreateEvaluationRequest>, snapshot: Snapshot) -> Evaluation {
+pub(crate) fn evaluation(noted: Noted<CreateEvaluationRequest>) -> Evaluation {
+    let Noted { id, request, created_at, snapshot, .. } = noted;
     let state = match snapshot.state {
         State::Queued => EvaluationState::Queued,
         State::Running => EvaluationState::Running,
@@ -30,21 +31,21 @@ pub(super) fn evaluation(job: &Job<CreateEvaluationRequest>, snapshot: Snapshot)
         State::Cancelled => EvaluationState::Cancelled,
     };
     Evaluation {
-        id: job.id.clone(),
+        id,
         state: state.into(),
-        request: Some(job.request.clone()),
+        request: Some(request),
         stage: snapshot.stage.into_owned(),
         progress_done: snapshot.done as u64,
         progress_total: snapshot.total as u64,
         metrics: snapshot.metrics.into_iter().map(metric).collect(),
         error: snapshot.error,
-        created_at: Some(timestamp(job.created_at)),
+        created_at: Some(timestamp(created_at)),
         ended_at: snapshot.ended_at.map(timestamp),
     }
 }
 
 /// A job as [`evaluation`] wrote it.
-pub(super) fn noted(number: u64, evaluation: Evaluation) -> Result<Noted<CreateEvaluationRequest>, String> {
+pub(crate) fn noted(number: u64, evaluation: Evaluation) -> Result<Noted<CreateEvaluationRequest>, String> {
     let state = match evaluation.state() {
         EvaluationState::Queued => State::Queued,
         EvaluationState::Running => State::Running,

@@ -61,7 +61,7 @@ impl Folder {
 impl Journal<CreateEvaluationRequest> for Folder {
     fn note(&self, job: &Job<CreateEvaluationRequest>, snapshot: &Snapshot) -> Result<(), Error> {
         let (partial, whole) = (self.file(job.number, PARTIAL), self.file(job.number, WHOLE));
-        let bytes = convert::evaluation(job, snapshot.clone()).encode_to_vec();
+        let bytes = convert::evaluation(job.noted(snapshot.clone())).encode_to_vec();
         let write = || -> io::Result<()> {
             let mut file = File::create(&partial)?;
             file.write_all(&bytes)?;

@@ -1,17 +1,15 @@
 //! The gRPC face: the only place, with the peers' adapters, that names generated types.
 
 mod anomaly;
-mod convert;
+pub(crate) mod convert;
 mod image;
 mod journal;
+mod kept;
 mod text;
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Poll, ready},
-};
+use std::{pin::Pin, sync::Arc};
 
+use futures_util::StreamExt;
 use quintet_onnx::{Loaded, Registry};
 use quintet_proto::evaluation::v1::{
     CancelEvaluationRequest, CancelEvaluationResponse, CreateEvaluationRequest, CreateEvaluationResponse, GetEvaluationRequest,
@@ -19,7 +17,7 @@ use quintet_proto::evaluation::v1::{
     WatchEvaluationResponse, create_evaluation_request::Evaluation as What, evaluation_service_server,
 };
 use quintet_serving::error::{Checks, status};
-use tokio_stream::{Stream, wrappers::WatchStream};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -29,11 +27,11 @@ use crate::{
         classifier::Classifier,
         datasets::{Dataset, Kind},
         job::Progress,
-        jobs::Jobs,
     },
     peers::Peers,
 };
 pub(crate) use journal::Folder;
+pub(crate) use kept::Kept;
 
 /// What is said of a request that names nothing to evaluate.
 const MISSING: &str = "missing: image, text or anomaly is needed";
@@ -49,7 +47,7 @@ pub(crate) struct Evaluator {
 #[derive(Clone, Debug)]
 pub(crate) struct EvaluationService {
     pub(crate) evaluator: Arc<Evaluator>,
-    pub(crate) jobs: Jobs<CreateEvaluationRequest>,
+    pub(crate) jobs: Kept,
 }
 
 /// How an evaluation draws and resamples.
@@ -126,11 +124,11 @@ impl Evaluator {
 impl EvaluationService {
     async fn create(&self, request: CreateEvaluationRequest) -> Result<CreateEvaluationResponse, Error> {
         let request = self.evaluator.check(request).await?;
-        let job = self.jobs.start(request.clone(), self.evaluator.work(request)).await?;
-        Ok(CreateEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) })
+        let job = self.jobs.start(request, &self.evaluator).await?;
+        Ok(CreateEvaluationResponse { evaluation: Some(convert::evaluation(job)) })
     }
 
-    fn list(&self, request: &ListEvaluationsRequest) -> Result<ListEvaluationsResponse, Error> {
+    async fn list(&self, request: &ListEvaluationsRequest) -> Result<ListEvaluationsResponse, Error> {
         let size = match request.page_size {
             0 => 100,
             size @ 1..=1000 => size as usize,
@@ -140,9 +138,9 @@ impl EvaluationService {
             "" => None,
             token => Some(token.parse().map_err(|_| Error::invalid("page_token", format!("'{token}' is none of this service's")))?),
         };
-        let (page, more) = self.jobs.list(size, before);
+        let (page, more) = self.jobs.list(size, before).await?;
         Ok(ListEvaluationsResponse {
-            evaluations: page.iter().map(|job| convert::evaluation(job, job.snapshot())).collect(),
+            evaluations: page.into_iter().map(convert::evaluation).collect(),
             next_page_token: more.map_or_else(String::new, |number| number.to_string()),
         })
     }
@@ -161,46 +159,26 @@ impl evaluation_service_server::EvaluationService for EvaluationService {
     }
 
     async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> Result<Response<GetEvaluationResponse>, Status> {
-        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
-        Ok(Response::new(GetEvaluationResponse { evaluation: Some(convert::evaluation(&job, job.snapshot())) }))
+        let job = self.jobs.find(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(GetEvaluationResponse { evaluation: Some(convert::evaluation(job)) }))
     }
 
     async fn watch_evaluation(&self, request: Request<WatchEvaluationRequest>) -> Result<Response<Self::WatchEvaluationStream>, Status> {
-        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
-        let mut states = Some((WatchStream::new(job.watch()), Box::pin(job.left())));
-        let stream = futures_util::stream::poll_fn(move |context| {
-            let Some((open, left)) = states.as_mut() else { return Poll::Ready(None) };
-            let Poll::Ready(snapshot) = Pin::new(open).poll_next(context) else {
-                // Its end comes after that of this process.
-                ready!(left.as_mut().poll(context));
-                states = None;
-                return Poll::Ready(Some(Err(status(&Error::Stopping))));
-            };
-            // The state in which it ended is the last that is sent.
-            if snapshot.as_ref().is_none_or(|snapshot| snapshot.state.has_ended()) {
-                states = None;
-            }
-            Poll::Ready(snapshot.map(|snapshot| Ok(WatchEvaluationResponse { evaluation: Some(convert::evaluation(&job, snapshot)) })))
+        let states = self.jobs.watch(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        let stream = states.map(|job| match job {
+            Ok(job) => Ok(WatchEvaluationResponse { evaluation: Some(convert::evaluation(job)) }),
+            Err(error) => Err(status(&error)),
         });
         Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_evaluations(&self, request: Request<ListEvaluationsRequest>) -> Result<Response<ListEvaluationsResponse>, Status> {
-        self.list(&request.into_inner()).map(Response::new).map_err(|error| status(&error))
+        self.list(&request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn cancel_evaluation(&self, request: Request<CancelEvaluationRequest>) -> Result<Response<CancelEvaluationResponse>, Status> {
-        let job = self.jobs.find(&request.into_inner().id).map_err(|error| status(&error))?;
-        job.cancel();
-        let mut watch = job.watch();
-        // It ends at once: what it has under way is dropped.
-        let ended = tokio::select! {
-            biased;
-            ended = watch.wait_for(|snapshot| snapshot.state.has_ended()) => ended.map(|snapshot| snapshot.clone()),
-            () = job.left() => return Err(status(&Error::Stopping)),
-        };
-        let snapshot = ended.unwrap_or_else(|_| job.snapshot());
-        Ok(Response::new(CancelEvaluationResponse { evaluation: Some(convert::evaluation(&job, snapshot)) }))
+        let job = self.jobs.cancel(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(CancelEvaluationResponse { evaluation: Some(convert::evaluation(job)) }))
     }
 }
 

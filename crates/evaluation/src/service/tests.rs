@@ -13,7 +13,7 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     Settings,
-    engine::{Interval, datasets, job::State, journal::Noted},
+    engine::{Interval, datasets, job::State, jobs::Jobs, journal::Noted},
 };
 
 /// A service whose peers cannot be reached: nothing listens on port 1.
@@ -28,7 +28,10 @@ fn service(max_waiting: usize) -> EvaluationService {
     let nobody = quintet_serving::peer::connect("http://127.0.0.1:1", &settings.peers).unwrap();
     let peers = Peers { text: nobody.clone(), image: nobody.clone(), anomaly: nobody, timeout: Duration::from_secs(5), max_message_bytes: 1 << 20 };
     let datasets = datasets::scan(&root.join("deploy/datasets"), false).unwrap();
-    EvaluationService { evaluator: Arc::new(Evaluator { peers, classifiers, datasets }), jobs: Jobs::new(1, max_waiting, 8, TaskTracker::new()) }
+    EvaluationService {
+        evaluator: Arc::new(Evaluator { peers, classifiers, datasets }),
+        jobs: Kept::Own(Jobs::new(1, max_waiting, 8, TaskTracker::new())),
+    }
 }
 
 fn create(what: What) -> Request<CreateEvaluationRequest> {
@@ -97,7 +100,8 @@ async fn too_many_waiting_jobs_are_refused_with_a_hint() {
     let service = service(0);
     let what = || What::Text(TextEvaluation::default());
     let first = service.create_evaluation(create(what())).await.unwrap().into_inner().evaluation.unwrap();
-    let job = service.jobs.find(&first.id).unwrap();
+    let Kept::Own(jobs) = &service.jobs else { panic!("not its own") };
+    let job = jobs.find(&first.id).unwrap();
     job.watch().wait_for(|snapshot| snapshot.state != State::Queued).await.unwrap();
     let refused = service.create_evaluation(create(what())).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 use config::{Config, ValueKind};
 use serde::de::DeserializeOwned;
@@ -148,10 +148,22 @@ fn convert(value: ValueKind, like: &ValueKind, spelling: Spelling) -> Result<Val
 
 fn spell(value: &ValueKind) -> String {
     match value {
-        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::String(text) => format!("{:?}", without_password(text)),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(|item| spell(&item.kind)).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
+}
+
+/// The text, and in place of the password of a URL "…".
+fn without_password(text: &str) -> Cow<'_, str> {
+    let hidden = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (who, host) = authority.rsplit_once('@')?;
+        let (user, _) = who.split_once(':')?;
+        Some(format!("{scheme}://{user}:…@{host}{path}"))
+    };
+    hidden().map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 fn suggestion(key: &str, known: &Settings) -> String {
@@ -225,6 +237,20 @@ mod tests {
         assert!(print.contains("drain_seconds = 3  # flag --set"), "{print}");
         assert!(print.contains("max_concurrent_requests = 2  # environment QUINTET_SERVER__MAX_CONCURRENT_REQUESTS"), "{print}");
         assert!(print.contains("max_request_bytes = 16777216  # default"), "{print}");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_not_printed() {
+        for url in ["postgres://q:hunter22@db/jobs?sslmode=require", "https://q:hunt@er22@host"] {
+            let (_file, layers) = layers(None, &[("QUINTET_RUNTIME__LIBRARY", url)], &[]);
+            let loaded: Loaded<Example> = load(&layers).unwrap();
+            assert_eq!(loaded.value.runtime.library, url);
+            let print = loaded.print();
+            assert!(print.contains("://q:…@") && !print.contains("er22"), "{print}");
+        }
+        for plain in ["https://host:5/a:b@c", "a:b@c", "https://q@host"] {
+            assert_eq!(without_password(plain), plain);
+        }
     }
 
     #[test]
