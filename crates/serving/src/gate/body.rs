@@ -42,8 +42,9 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn begin(method: &Arc<Method>, in_progress: &Arc<AtomicUsize>, span: tracing::Span) -> Self {
-        let now = in_progress.fetch_add(1, Ordering::Relaxed) + 1;
-        gauge!("quintet_rpc_in_flight").set(now as f64);
+        in_progress.fetch_add(1, Ordering::Relaxed);
+        // Not set to the number: calls that begin and end at once would set it in any order.
+        gauge!("quintet_rpc_in_flight").increment(1.0);
         Self { method: Arc::clone(method), begun: Instant::now(), code: None, span, in_progress: Arc::clone(in_progress), place: None }
     }
 
@@ -55,8 +56,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let now = self.in_progress.fetch_sub(1, Ordering::Relaxed) - 1;
-        gauge!("quintet_rpc_in_flight").set(now as f64);
+        self.in_progress.fetch_sub(1, Ordering::Relaxed);
+        gauge!("quintet_rpc_in_flight").decrement(1.0);
         let (code, after) = (self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
         tracing::debug!(parent: &self.span, code = code_name(code), milliseconds = after.as_secs_f64() * 1e3, "a call has ended");
         self.method.ended(code, after);

@@ -9,7 +9,7 @@ mod undecodable;
 
 use std::{
     sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -34,6 +34,9 @@ pub(crate) use {
     cache::Cache,
     methods::{Generation, Marks, Methods},
 };
+
+/// How long before its deadline a call is ended.
+const AHEAD: Duration = Duration::from_millis(2);
 
 /// The longest request id that a client may set.
 const MAX_ID: usize = 128;
@@ -64,6 +67,13 @@ pub(crate) struct Public {
     pub(crate) admission: Admission,
 }
 
+/// A little before a deadline: at the deadline the library that frames calls ends them, too, and says CANCELLED; nor would an answer
+/// that leaves then be there in time.
+fn ahead(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline.checked_sub((left / 8).min(AHEAD)).unwrap_or(deadline)
+}
+
 pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     if !is_grpc(request.headers()) {
         return gate.page(request, next).await;
@@ -89,7 +99,7 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
         return response;
     }
     let (cut, cut_is_well) = if method.is_for_operators { (gate.draining.clone(), true) } else { (gate.cut.clone(), false) };
-    let ends = Ends { deadline: context.deadline, cut, cut_is_well };
+    let ends = Ends { deadline: context.deadline.map(ahead), cut, cut_is_well };
     let request = request.map(|body| Body::new(Arriving::new(body, gate.patience)));
     let handled = context.clone().scope(gate.handle(&method, &context, request, next)).instrument(span.clone());
     let mut response = tokio::select! {
