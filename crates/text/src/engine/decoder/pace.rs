@@ -3,7 +3,8 @@ use std::time::Duration;
 /// How many prompt tokens are run between two decode steps.
 ///
 /// While nothing decodes, as many as the largest chunk has. While something does, so many that the time between two of its
-/// tokens stays within a bound, by the time that tokens took lately.
+/// tokens stays within a bound, by the time that tokens took lately; where a step alone takes more than half of the bound, as many as
+/// run in the time of a step, or prompts would starve.
 #[derive(Debug)]
 pub(super) struct Pace {
     largest: usize,
@@ -31,7 +32,7 @@ impl Pace {
         if decoding == 0 || self.bound.is_zero() || self.token <= 0.0 {
             return self.largest;
         }
-        let left = (self.bound.as_secs_f64() - self.step).max(0.0);
+        let left = (self.bound.as_secs_f64() - self.step).max(self.step);
         ((left / self.token) as usize).clamp(SMALLEST, self.largest.max(SMALLEST)).min(self.largest)
     }
 
@@ -61,8 +62,15 @@ mod tests {
         pace.prefilled(100, Duration::from_millis(50));
         pace.decoded(Duration::from_millis(10));
         assert_eq!((pace.chunk(0), pace.chunk(1)), (512, 80));
+        for _ in 0..100 {
+            pace.decoded(Duration::from_millis(40));
+        }
+        assert!((75..=80).contains(&pace.chunk(1)), "steps of 40 ms leave prompts as much, and not 10: {}", pace.chunk(1));
         pace.decoded(Duration::from_secs(10));
-        assert_eq!(pace.chunk(1), SMALLEST, "a bound that cannot be held stops no prompt");
+        assert_eq!(pace.chunk(1), 512, "a bound that cannot be held stops no prompt");
+        let mut slow = Pace::new(512, Duration::from_millis(50));
+        slow.prefilled(1, Duration::from_secs(1));
+        assert_eq!(slow.chunk(1), SMALLEST);
         assert_eq!(Pace::new(8, Duration::from_millis(1)).chunk(1), 8);
         let mut unbounded = Pace::new(512, Duration::ZERO);
         unbounded.prefilled(1, Duration::from_secs(1));
