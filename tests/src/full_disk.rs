@@ -1,17 +1,17 @@
 //! A disk that is full: the cache of models says so, what is there serves on, and with room again the next try goes through.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use quintet_proto::{
     anomaly::v1::{SampleData, ScoreRequest, Values, anomaly_service_client::AnomalyServiceClient, sample_data::Data},
-    inference::{RepositoryModelLoadRequest, grpc_inference_service_client::GrpcInferenceServiceClient},
+    inference::grpc_inference_service_client::GrpcInferenceServiceClient,
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::harness::{Process, program, root};
+use crate::{
+    harness::{Process, program, root},
+    repository::{copy, load},
+};
 
 /// A disk of seven megabytes with a file of four on it, which this command and its children alone see; the file goes when a line comes
 /// through the pipe, which is answered.
@@ -25,20 +25,6 @@ fn in_a_namespace() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-fn add(model: &str, store: &Path) {
-    let (from, to) = (root().join("deploy/models").join(model).join("1"), store.join(model).join("1"));
-    std::fs::create_dir_all(&to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
-}
-
-async fn load(client: &mut GrpcInferenceServiceClient<Channel>, model: &str) -> Result<(), Status> {
-    let request = RepositoryModelLoadRequest { model_name: model.to_owned(), ..RepositoryModelLoadRequest::default() };
-    client.repository_model_load(request).await.map(drop)
 }
 
 async fn score(client: &mut AnomalyServiceClient<Channel>, model: &str, columns: usize) -> Result<(), Status> {
@@ -76,7 +62,7 @@ async fn a_full_disk_of_the_cache_is_said_and_got_over() {
     let full = format!("the disk of the model cache {} is full", cache.display());
 
     // At the start: the model does not fit, and the process says why it ends.
-    add("vae-glyphs", &store);
+    copy("vae-glyphs", &store, "1");
     let ended = serve("vae-glyphs").output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(78), "{said}");
@@ -86,11 +72,11 @@ async fn a_full_disk_of_the_cache_is_said_and_got_over() {
 
     // Later: the load fails, what is there serves on.
     std::fs::remove_dir_all(store.join("vae-glyphs")).unwrap();
-    add("vae-breast-cancer", &store);
+    copy("vae-breast-cancer", &store, "1");
     let process = Process::of(serve("vae-breast-cancer"));
     let mut models = GrpcInferenceServiceClient::new(process.channel().await);
     let mut scores = AnomalyServiceClient::new(process.channel().await);
-    add("vae-glyphs", &store);
+    copy("vae-glyphs", &store, "1");
     let refusal = load(&mut models, "vae-glyphs").await.unwrap_err();
     assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
     assert!(refusal.message().contains(&full), "{refusal}");

@@ -24,7 +24,7 @@ use crate::harness::{Process, root, soaks};
 type Inference = GrpcInferenceServiceClient<Channel>;
 
 /// A version of an embedded model, copied to another place.
-fn copy(model: &str, repository: &Path, version: &str) {
+pub(crate) fn copy(model: &str, repository: &Path, version: &str) {
     let target = repository.join(model).join(version);
     std::fs::create_dir_all(&target).unwrap();
     for file in std::fs::read_dir(root().join("deploy/models").join(model).join("1")).unwrap() {
@@ -39,7 +39,7 @@ fn explicit(repository: &Path, load: &str) -> Process {
     Process::up(&["--set", &path, "--set", "models.control=explicit", "--set", &load])
 }
 
-async fn load(client: &mut Inference, model: &str) -> Result<(), tonic::Status> {
+pub(crate) async fn load(client: &mut Inference, model: &str) -> Result<(), tonic::Status> {
     let request = RepositoryModelLoadRequest { model_name: model.to_owned(), ..RepositoryModelLoadRequest::default() };
     client.repository_model_load(request).await.map(drop)
 }

@@ -71,8 +71,8 @@ other letters" counts outputs whose letters and digits are not the input's.
     python scripts/train/restore/release.py                               # exports, measures, writes this card
     python scripts/train/restore/measure.py                               # the tables above
 
-Seed 0, on an H200 that two more such trainings shared, and stopped for about three of the minutes: half the time alone should do as
-well. What is served is step {log["saved_step"]}, the best by validation loss, in 8 bits (w8a8). Trained with torch {log["torch"]} and transformers
+Seed 0, on an H200 that two more such trainings shared; it stood still for about three of the minutes. What is served is step {log["saved_step"]}, the
+best by validation loss, in 8 bits (w8a8). Trained with torch {log["torch"]} and transformers
 {log["transformers"]}; exported and measured with those of `scripts/train/requirements.txt`.
 
 ## Limits
