@@ -22,6 +22,7 @@ mod pace;
 mod prefixes;
 mod ragged;
 mod raw;
+mod remains;
 mod scheduler;
 pub(super) mod searches;
 pub(super) mod sequence;

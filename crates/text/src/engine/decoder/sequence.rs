@@ -26,6 +26,8 @@ pub(super) struct Sequence {
     pub(super) prompt: usize,
     /// How many of them its row holds.
     pub(super) done: usize,
+    /// How many of them its row held already when it got it, before it looks for its prefix.
+    pub(super) in_place: usize,
     /// Whose prompts it shares prefixes with.
     pub(super) scope: Arc<str>,
     pub(super) rank: Rank,

@@ -1,6 +1,6 @@
 //! Who gets a row of the cache, and who gives one up where its memory runs out.
 
-use std::time::Instant;
+use std::{cmp::Reverse, time::Instant};
 
 use metrics::{counter, histogram};
 use quintet_onnx::Error;
@@ -27,7 +27,7 @@ impl Scheduler {
     /// Gives waiting sequences rows, the first in rank first, while there are rows and memory for their prompts and some tokens.
     pub(super) fn admit(&mut self) {
         while let Some(index) = (0..self.waiting.len()).min_by_key(|index| self.waiting.get(*index).map(|sequence| sequence.rank)) {
-            let Some(row) = (self.decoding..self.rows.len()).find(|row| self.rows.get(*row).is_some_and(Option::is_none)) else { return };
+            let Some((row, in_place)) = self.free_row(index) else { return };
             let needed = |sequence: &Sequence| (sequence.tokens.len() + BLOCK) * (1 + sequence.reserved);
             let wanted: usize = self.rows.iter().flatten().map(needed).sum();
             let Some(next) = self.waiting.get(index).map(needed) else { return };
@@ -39,10 +39,12 @@ impl Scheduler {
             if taken + 1 + reserved > self.rows.len() {
                 return;
             }
-            if self.graphs.cache().committed_tokens() + next.saturating_sub(self.graphs.cache().committed(row)) > self.budget() {
+            let lacks = self.graphs.cache().committed_tokens() + next.saturating_sub(self.graphs.cache().committed(row)) > self.budget();
+            if lacks {
                 self.release_free_rows();
             }
             let mut sequence = self.waiting.swap_remove(index);
+            sequence.in_place = if lacks { 0 } else { in_place };
             drop(sequence.place.take());
             if sequence.times.started.is_none() {
                 sequence.times.started = Some(Instant::now());
@@ -54,12 +56,25 @@ impl Scheduler {
         }
     }
 
+    /// The free row that holds most of what a waiting sequence begins with, and how much that is.
+    fn free_row(&self, waiting: usize) -> Option<(usize, usize)> {
+        let sequence = self.waiting.get(waiting)?;
+        let shared = |row: usize| {
+            let remains = self.remains.get(row).and_then(Option::as_ref);
+            remains.map_or(0, |remains| remains.shared(&sequence.scope, &sequence.tokens))
+        };
+        let free = (self.decoding..self.rows.len()).filter(|row| self.rows.get(*row).is_some_and(Option::is_none));
+        // The first of several, next to those that decode.
+        free.map(|row| (row, shared(row))).max_by_key(|(row, shared)| (*shared, Reverse(*row)))
+    }
+
     pub(super) fn release_free_rows(&mut self) {
         for row in 0..self.rows.len() {
             if self.rows.get(row).is_some_and(Option::is_none) {
                 self.graphs.cache_mut().release(row);
             }
         }
+        self.remains.fill(None);
         let used = self.draft_rows();
         if let Some(model) = &mut self.draft_model {
             model.release_all_but(&used);
@@ -69,8 +84,9 @@ impl Scheduler {
     /// Gives back the memory of free rows, and in the others what earlier sequences left behind those that have them now.
     fn trim_rows(&mut self) {
         self.release_free_rows();
-        for (row, sequence) in self.rows.iter().enumerate() {
+        for (row, sequence) in self.rows.iter_mut().enumerate() {
             if let Some(sequence) = sequence {
+                sequence.in_place = 0;
                 self.graphs.cache_mut().trim(row, sequence.done);
             }
         }

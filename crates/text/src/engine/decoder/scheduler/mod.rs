@@ -16,6 +16,7 @@ use super::{
     graphs::Graphs,
     pace::Pace,
     prefixes::{BLOCK, Prefixes},
+    remains::Remains,
     searches::{Beam, Search},
     sequence::{Rank, Sequence, Times, Work},
     speculation::{DraftModel, Speculator, cost},
@@ -40,6 +41,8 @@ pub(super) struct Scheduler {
     settings: Settings,
     pub(super) model: String,
     pub(super) rows: Vec<Option<Sequence>>,
+    /// What each free row still holds.
+    remains: Vec<Option<Remains>>,
     /// How many of the first rows decode.
     pub(super) decoding: usize,
     pub(super) waiting: Vec<Sequence>,
@@ -145,14 +148,15 @@ impl DecodeLoop for Scheduler {
 
 impl Scheduler {
     pub(super) fn new(graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
-        let rows = (0..graphs.cache().rows()).map(|_| None).collect();
+        let rows = graphs.cache().rows();
         Self {
             eos,
             pace: Pace::new(settings.prefill_chunk, settings.max_token_gap),
             prefixes: Prefixes::new(settings.prefix_bytes),
             settings,
             model,
-            rows,
+            rows: (0..rows).map(|_| None).collect(),
+            remains: vec![None; rows],
             decoding: 0,
             waiting: Vec::new(),
             searches: Vec::new(),
@@ -180,6 +184,7 @@ impl Scheduler {
             tokens,
             prompt,
             done: 0,
+            in_place: 0,
             scope,
             rank,
             work,
@@ -215,6 +220,7 @@ impl Scheduler {
     /// Takes a sequence out of its row, and fills the gap where it left one among those that decode.
     pub(super) fn leave(&mut self, row: usize) -> Option<Sequence> {
         let sequence = self.rows.get_mut(row).and_then(Option::take)?;
+        self.note_remains(row, &sequence);
         if row < self.decoding {
             self.decoding -= 1;
             self.relocate(self.decoding, row);
@@ -228,18 +234,34 @@ impl Scheduler {
             && let Some(sequence) = self.rows.get_mut(from).and_then(Option::take)
         {
             self.graphs.cache_mut().copy_row(from, to, sequence.done);
+            self.note_remains(from, &sequence);
             if let Some(free) = self.rows.get_mut(to) {
                 *free = Some(sequence);
             }
         }
     }
 
+    /// A sequence has left a row: what it leaves there that another may go on from.
+    fn note_remains(&mut self, row: usize, sequence: &Sequence) {
+        let tokens = sequence.tokens.get(..self.reusable(sequence)).filter(|_| self.settings.prefix_bytes > 0);
+        let remains = tokens.map(|tokens| Remains::new(&sequence.scope, tokens));
+        if let Some(noted) = self.remains.get_mut(row) {
+            *noted = remains;
+        }
+    }
+
+    /// How many tokens of a sequence others may go on from: of a prompt that has been run, or where bits do not matter of all that has.
+    fn reusable(&self, sequence: &Sequence) -> usize {
+        if self.settings.exact { sequence.prompt.min(sequence.done) } else { sequence.done }
+    }
+
     /// A sequence's prompt has been run: it goes behind those that decode.
     pub(super) fn begin_to_decode(&mut self, row: usize) {
         let target = self.decoding;
-        if let Some(other) = self.rows.get_mut(target).filter(|_| row != target).and_then(Option::take) {
+        if let Some(mut other) = self.rows.get_mut(target).filter(|_| row != target).and_then(Option::take) {
             // Another prompt is under way there: they change places.
             let held = self.graphs.cache().read(target, 0..other.done);
+            other.in_place = 0;
             self.relocate(row, target);
             self.graphs.cache_mut().write(row, 0, &held);
             if let Some(free) = self.rows.get_mut(row) {
@@ -306,6 +328,8 @@ impl Scheduler {
             if let Some(sequence) = self.leave(row) {
                 self.fail(sequence, error);
             }
+            // What a run that failed has written is not known.
+            self.remains.fill(None);
             return;
         }
         if tokens.end >= end {
@@ -326,12 +350,15 @@ impl Scheduler {
         let Some(sequence) = self.rows.get_mut(row).and_then(Option::as_mut).filter(|sequence| sequence.done == 0) else { return };
         let end = sequence.prefill_end(self.settings.exact);
         // A rest of one token would take another path through the attention, and what is wanted must be run.
-        let usable = end.saturating_sub(2).min(sequence.first_wanted()) / BLOCK;
+        let usable = end.saturating_sub(2).min(sequence.first_wanted());
+        let in_place = usable.min(sequence.in_place);
         let cache = self.graphs.cache_mut();
-        for block in self.prefixes.find(&sequence.scope, &sequence.tokens).into_iter().take(usable) {
-            cache.write(row, sequence.done, block);
-            sequence.done += BLOCK;
+        let blocks = self.prefixes.find(&sequence.scope, &sequence.tokens).into_iter().take(usable / BLOCK).enumerate();
+        for (index, block) in blocks.skip(in_place / BLOCK) {
+            cache.write(row, index * BLOCK, block);
+            sequence.done = (index + 1) * BLOCK;
         }
+        sequence.done = sequence.done.max(in_place);
         let (found, prompt) = (sequence.done, sequence.prompt);
         if sequence.times.first_token.is_none() {
             sequence.cached = found;
@@ -343,12 +370,11 @@ impl Scheduler {
         count("miss", prompt.saturating_sub(found));
     }
 
-    /// Keeps the keys and values of a prompt that has been run, or where bits do not matter of all that has been run.
+    /// Keeps the keys and values of what others may go on from.
     fn keep_prefix(&mut self, row: usize) {
         let Some(sequence) = self.rows.get(row).and_then(Option::as_ref) else { return };
-        let until = if self.settings.exact { sequence.prompt.min(sequence.done) } else { sequence.done };
         let cache = self.graphs.cache();
-        let tokens = sequence.tokens.get(..until).unwrap_or_default();
+        let tokens = sequence.tokens.get(..self.reusable(sequence)).unwrap_or_default();
         self.prefixes.keep(&sequence.scope, tokens, |at| cache.read(row, at..at + BLOCK));
     }
 
@@ -400,6 +426,7 @@ impl Scheduler {
                 self.fail(sequence, Error::Runtime { doing: "decode".to_owned(), message: message.clone() });
             }
         }
+        self.remains.fill(None);
     }
 
     /// Takes sequences that have ended out of their rows, which are in ascending order.
