@@ -63,6 +63,10 @@ async fn carry(client: TcpStream, server: SocketAddr, mut state: watch::Receiver
         drop(state.wait_for(|state| !state.silent).await);
         // Where nothing listens the client's connection ends too.
         let Ok(server) = TcpStream::connect(server).await else { return };
+        // As those at its ends have it: what they write in several parts would wait for an acknowledgement otherwise.
+        for stream in [&client, &server] {
+            stream.set_nodelay(true).unwrap();
+        }
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
         tokio::join!(one_way(from_client, to_server, state.clone()), one_way(from_server, to_client, state.clone()));
     };
