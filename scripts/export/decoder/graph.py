@@ -9,8 +9,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-# A protobuf message holds 2 GB at most; beyond this the weights go to a file of their own.
-INLINE_BYTES = 1_500_000_000
+# Beyond this the weights go to a file of their own, which a runtime maps into memory and does not read: of an embedding just the rows
+# that are looked up take memory. A protobuf message could hold 2 GB.
+INLINE_BYTES = 64_000_000
 # Below this a tensor stays in the graph: shape inference needs the small ones there.
 SMALL_BYTES = 1024
 # Offsets that a runtime can map into memory.
