@@ -152,20 +152,29 @@ async fn every_family_and_form_generates_and_scores_as_transformers_does() {
 /// there is so little room that sequences lose their rows. Each one's log-probabilities are those of its solo run, bit for bit.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_runs_beside_it_a_sequence_has_the_bits_of_its_solo_run() {
-    have_the_bits_of_their_solo_runs(&["llama", "mistral", "gpt2"], "text.kv_cache_mb=0.07").await;
+    have_the_bits_of_their_solo_runs(&["decoders/llama", "decoders/mistral", "decoders/gpt2"], "text.kv_cache_mb=0.07").await;
+}
+
+/// The same where prompts run in a graph with weights and activations of 8 bits, and steps in one with weights in blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_of_two_graphs_has_the_bits_of_its_solo_run() {
+    have_the_bits_of_their_solo_runs(&["two_graphs"], "text.kv_cache_mb=0.07").await;
 }
 
 /// The same for keys and values of 8 bits, which take a quarter of the memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_whose_cache_is_rounded_has_the_bits_of_its_solo_run() {
-    have_the_bits_of_their_solo_runs(&[ROUNDED], "text.kv_cache_mb=0.0175").await;
+    have_the_bits_of_their_solo_runs(&["decoders/llama-int8"], "text.kv_cache_mb=0.0175").await;
 }
 
-/// `room`: for little more than one whole context.
-async fn have_the_bits_of_their_solo_runs(models: &[&str], room: &str) {
+/// Folders under `tests/models`. `room`: for little more than one whole context.
+async fn have_the_bits_of_their_solo_runs(folders: &[&str], room: &str) {
     let repository = tempfile::tempdir().unwrap();
-    for model in models {
-        symlink(root().join("tests/models/decoders").join(model), repository.path().join(model)).unwrap();
+    let mut models = Vec::new();
+    for folder in folders {
+        let model = folder.rsplit('/').next().unwrap();
+        symlink(root().join("tests/models").join(folder), repository.path().join(model)).unwrap();
+        models.push(model);
     }
     let mut random = StdRng::seed_from_u64(5);
     let shared: Vec<u32> = (0..70).map(|_| random.random_range(2..256)).collect();
@@ -209,6 +218,38 @@ async fn have_the_bits_of_their_solo_runs(models: &[&str], room: &str) {
     let page = process.metrics().await;
     assert!(metric(&page, "quintet_text_prefix_tokens_total", &["hit"]) > 0.0, "no prefix was found: {page}");
     assert!(metric(&page, "quintet_text_preemptions_total", &[]) > 0.0, "no sequence lost its row: {page}");
+}
+
+/// Without exactness, steps of many rows take the prompts' graph, which rounds otherwise: texts are drawn as they were but for near ties.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_exactness_many_rows_take_the_quicker_of_two_graphs() {
+    let repository = tempfile::tempdir().unwrap();
+    symlink(root().join("tests/models/two_graphs"), repository.path().join("two_graphs")).unwrap();
+    let (_process, client) = served_from(repository.path(), &["text.exact=false", "text.slots=12", "text.prefix_cache_mb=0"]).await;
+    let mut random = StdRng::seed_from_u64(11);
+    let prompts: Vec<Vec<u32>> = (0..12).map(|_| (0..20).map(|_| random.random_range(2..256)).collect()).collect();
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        alone.push(client.clone().generate(greedy("two_graphs", prompt, 60)).await.unwrap().into_inner());
+    }
+    let mut together = JoinSet::new();
+    for (index, prompt) in prompts.into_iter().enumerate() {
+        let mut client = client.clone();
+        together.spawn(async move { (index, client.generate(greedy("two_graphs", &prompt, 60)).await.unwrap().into_inner()) });
+    }
+    let (mut same, mut other_bits) = (0, 0);
+    for (index, answer) in together.join_all().await {
+        // As long as a text is the same: behind a token that was drawn otherwise it is another text.
+        let tokens = answer.logprobs.iter().zip(&alone[index].logprobs).take_while(|(together, alone)| together.id == alone.id);
+        for (together, alone) in tokens {
+            let (together, alone) = (together.logprob.unwrap(), alone.logprob.unwrap());
+            assert!((together - alone).abs() < 0.3, "text {index}: {together} for {alone}");
+            same += 1;
+            other_bits += usize::from(together.to_bits() != alone.to_bits());
+        }
+    }
+    assert!(same > 12 * 10, "most texts are soon others: {same} tokens are the same");
+    assert!(other_bits > 0, "no step took the other graph");
 }
 
 /// Attention over a text of more than a block of keys adds up in another order where a step has fewer rows times heads than threads. So a

@@ -44,7 +44,7 @@ pub use folder::{CAUSAL_LM_KIND, ENCODER_KIND, GRAPH_KIND, Manifest, ModelFolder
 pub use instances::Instances;
 pub use kv_cache::{CacheOutputs, CachePlace, Graph, KvCache};
 pub use library::LIBRARY_VERSION;
-pub use native::{CudaIpcFault, CudaIpcHandle, CudaIpcMemory, cuda_gpus, few_arenas};
+pub use native::{CudaIpcFault, CudaIpcHandle, CudaIpcMemory, cuda_gpus, few_arenas, give_memory_back};
 pub use owner::{Cancel, Full, Owner, Sessions, Ticket};
 pub use provider::Provider;
 pub use repository::{Control, Fleet, Hosting, Index, Loaded, Missing, Overlay, Poller, Registry, Repository, Staged, State};

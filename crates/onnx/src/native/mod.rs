@@ -59,8 +59,9 @@ pub(crate) fn provider_nodes(session: &Session) -> Result<BTreeMap<String, u32>,
     Ok(counts)
 }
 
-/// Gives the memory that freed sessions, and loading one, left with the C library's allocator back to the operating system.
-pub(crate) fn give_memory_back() {
+/// Gives the memory that freed sessions, loading one, and large runs left with the C library's allocator back to the operating system.
+/// Later runs fetch theirs anew: for moments in which nothing waits.
+pub fn give_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: `malloc_trim` may be called at any time from any thread, and has no argument that could be wrong.
     unsafe {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use quintet_onnx::{Error as OnnxError, Full};
+use quintet_onnx::{Error as OnnxError, Full, give_memory_back};
 use quintet_open_inference::Job;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -127,6 +127,7 @@ fn run<L: DecodeLoop>(decode_loop: &mut L, commands: &Receiver<L::Command>) {
                 Err(RecvTimeoutError::Disconnected) => open = false,
                 Err(RecvTimeoutError::Timeout) => {
                     decode_loop.rest();
+                    give_memory_back();
                     match commands.recv() {
                         Ok(command) => decode_loop.take(command),
                         Err(_) => open = false,

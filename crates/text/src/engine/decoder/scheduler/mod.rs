@@ -147,8 +147,11 @@ impl DecodeLoop for Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn new(graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
+    pub(super) fn new(mut graphs: Graphs, draft_model: Option<DraftModel>, eos: Arc<[u32]>, settings: Settings, model: String) -> Self {
         let rows = graphs.cache().rows();
+        if !settings.exact {
+            graphs.choose_by_rows();
+        }
         Self {
             eos,
             pace: Pace::new(settings.prefill_chunk, settings.max_token_gap),
