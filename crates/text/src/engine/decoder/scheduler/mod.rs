@@ -246,7 +246,9 @@ impl Scheduler {
 
     /// A sequence has left a row: what it leaves there that another may go on from.
     fn note_remains(&mut self, row: usize, sequence: &Sequence) {
-        let tokens = sequence.tokens.get(..self.reusable(sequence)).filter(|_| self.settings.prefix_bytes > 0);
+        // Few tokens are not worth it, and a prompt of one alone took another path through the attention than the first of several.
+        let is_worth = |tokens: &&[u32]| self.settings.prefix_bytes > 0 && tokens.len() >= BLOCK;
+        let tokens = sequence.tokens.get(..self.reusable(sequence)).filter(is_worth);
         let remains = tokens.map(|tokens| Remains::new(&sequence.scope, tokens));
         if let Some(noted) = self.remains.get_mut(row) {
             *noted = remains;
