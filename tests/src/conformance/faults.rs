@@ -28,8 +28,7 @@ struct Fault {
 
 /// Each fault breaks the rules that it must, and those of `control` hold beside it.
 async fn hold(service: &str, control: &[&str], faults: Vec<Fault>) {
-    // With few places to wait in, a service is full before any of its texts ends, however slow the machine.
-    let process = Process::up(&["--set", "text.max_waiting=32"]);
+    let process = Process::up(&[]);
     for Fault { what, rpc, spoil, breaks } in faults {
         let proxy = Proxy::start(process.channel().await, rpc, spoil).await;
         let mut arguments = vec!["--service", service, "--timeout", "20"];

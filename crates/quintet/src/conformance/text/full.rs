@@ -61,17 +61,14 @@ impl Subject {
         Err(Verdict::skipped(format!("{STREAMS} streams did not fill it")))
     }
 
-    /// How long a new stream takes to its first message. While it is refused as one too many, it is tried again.
-    async fn first_message(&self, limit: Duration) -> Result<Duration, Verdict> {
+    /// How long a new stream takes to the first of its text: to its first message it could take while it waits behind others. While it is
+    /// refused as one too many, it is tried again.
+    async fn first_text(&self, limit: Duration) -> Result<Duration, Verdict> {
         let (long, begun) = (self.long()?, Instant::now());
         let first = async {
             loop {
-                let first = match self.client().generate_stream(long.clone()).await {
-                    Ok(stream) => stream.into_inner().message().await,
-                    Err(status) => Err(status),
-                };
-                match first {
-                    Ok(_) => return Ok(begun.elapsed()),
+                match self.begin_text(long.clone()).await {
+                    Ok(()) => return Ok(begun.elapsed()),
                     Err(status) if status.code() == Code::ResourceExhausted => tokio::task::yield_now().await,
                     Err(status) => return Err(status.into()),
                 }
@@ -79,6 +76,13 @@ impl Subject {
         };
         let late = || Verdict::failed(format!("{limit:?} after all calls were cancelled a new one has no answer"));
         tokio::time::timeout(limit, first).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Begins a stream, and waits for the first of its text, or its end.
+    async fn begin_text(&self, request: GenerateStreamRequest) -> Result<(), Status> {
+        let mut stream = self.client().generate_stream(request).await?.into_inner();
+        while stream.message().await?.is_some_and(|piece| piece.text.is_empty()) {}
+        Ok(())
     }
 }
 
@@ -90,10 +94,10 @@ async fn begin(channel: Channel, request: GenerateStreamRequest) -> Result<Strea
 }
 
 pub(super) async fn cancelled(subject: &Subject) -> Checked {
-    // What a first message takes where nothing else runs.
-    let alone = subject.first_message(Duration::from_hours(1)).await?;
+    // What it takes where nothing else runs.
+    let alone = subject.first_text(Duration::from_hours(1)).await?;
     subject.fill().await?;
-    subject.first_message(PATIENCE + 2 * alone).await?;
+    subject.first_text(PATIENCE + 2 * alone).await?;
     Ok(())
 }
 
@@ -103,6 +107,6 @@ pub(super) async fn refused(subject: &Subject) -> Checked {
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     ensure!(delay.is_some(), "one call too many has no RetryInfo: {}", shown(&status));
     // The next check finds it as it was.
-    subject.first_message(SETTLES).await?;
+    subject.first_text(SETTLES).await?;
     Ok(())
 }
