@@ -17,7 +17,7 @@ use super::{
 /// How long anything that is waited for may take at most.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What a client waits after a call that went wrong, so that it does not keep the processor busy with more of them.
+/// What a client waits between two calls, so that those of a millisecond leave the processors to those of a second.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// How many of a client's calls went right and wrong.
@@ -67,9 +67,9 @@ impl Crew {
                         Err(failure) => {
                             calls.push(Ended { kind, took, failure: Some(failure) });
                             tally.send_modify(|tally| tally.wrong += 1);
-                            tokio::time::sleep(PAUSE).await;
                         }
                     }
+                    tokio::time::sleep(PAUSE).await;
                 }
                 calls
             });
